@@ -1,0 +1,119 @@
+//! The closed vocabulary of needs: what a case may ask of the machine it runs on.
+//!
+//! A need is either `cpus>=N`, `memory>=N` (MiB) or a word of [`NEEDS`]. The guest decides at run time
+//! whether a need is met, by the architecture's own means (CPUID, ID registers, facility
+//! bits); words that start with `service.` are met when the host says so on the command line.
+
+/// One word of the vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// The word.
+    pub word: &'static str,
+    /// What it means, for people.
+    pub means: &'static str,
+}
+
+const fn need(word: &'static str, means: &'static str) -> Need {
+    Need { word, means }
+}
+
+/// A need, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// `cpus>=N`
+    Cpus(u32),
+    /// `memory>=N`, in MiB
+    MemoryMib(u32),
+    /// `service.<name>`
+    Service(&'a str),
+    /// Any other word of [`NEEDS`].
+    Word(&'a str),
+}
+
+/// Takes `text` apart; `None` when it is not in the vocabulary.
+pub fn parse(text: &str) -> Option<Parsed<'_>> {
+    if let Some(n) = text.strip_prefix("cpus>=") {
+        return n.parse().ok().map(Parsed::Cpus);
+    }
+    if let Some(n) = text.strip_prefix("memory>=") {
+        return n.parse().ok().map(Parsed::MemoryMib);
+    }
+    NEEDS.iter().find(|n| n.word == text)?;
+    Some(match text.strip_prefix("service.") {
+        Some(name) => Parsed::Service(name),
+        None => Parsed::Word(text),
+    })
+}
+
+/// Every word, sorted.
+pub const NEEDS: &[Need] = &[
+    need(
+        "arm64.aarch32_el0",
+        "AArch32 at EL0 (ID_AA64PFR0_EL1.EL0 = 2)",
+    ),
+    need("arm64.el2", "the payload is entered at EL2"),
+    need("arm64.fp", "floating point and Advanced SIMD"),
+    need("arm64.gicv2", "a GICv2"),
+    need(
+        "arm64.gicv3",
+        "a GICv3 or GICv4 with its system-register interface",
+    ),
+    need("arm64.its", "an Interrupt Translation Service"),
+    need("arm64.psci", "PSCI 0.2 or later"),
+    need("s390x.vector", "the vector facility"),
+    need("service.dirty_log", "the host offers a dirty log"),
+    need("service.dirty_ring", "the host offers a dirty ring"),
+    need(
+        "service.inject",
+        "the host injects NMI, SMI or interrupts on request",
+    ),
+    need(
+        "service.kick",
+        "the host interrupts a virtual CPU at a chosen exit",
+    ),
+    need(
+        "service.memslot",
+        "the host changes memory slots on request",
+    ),
+    need(
+        "service.migrate",
+        "the host migrates the machine while it runs",
+    ),
+    need(
+        "service.mmio_counter",
+        "the host offers an MMIO page that counts accesses",
+    ),
+    need(
+        "service.save_restore",
+        "the host saves the machine and restores it into a fresh one",
+    ),
+    need(
+        "service.userfault",
+        "the host backs memory by demand paging",
+    ),
+    need("x86.cet_ibt", "CET indirect branch tracking"),
+    need("x86.cet_ss", "CET shadow stacks"),
+    need("x86.svm", "SVM"),
+    need("x86.svm.npt", "SVM nested paging"),
+    need("x86.vmx", "VMX"),
+    need("x86.x2apic", "x2APIC mode"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vocabulary_is_sorted_and_unique() {
+        assert!(NEEDS.windows(2).all(|w| w[0].word < w[1].word));
+    }
+
+    #[test]
+    fn needs_are_taken_apart() {
+        assert_eq!(parse("cpus>=4"), Some(Parsed::Cpus(4)));
+        assert_eq!(parse("service.migrate"), Some(Parsed::Service("migrate")));
+        assert_eq!(parse("x86.svm"), Some(Parsed::Word("x86.svm")));
+        assert_eq!(parse("x86.nonsense"), None);
+        assert_eq!(parse("cpus>=x"), None);
+    }
+}
