@@ -1,0 +1,182 @@
+//! Every flag, in the user's words.
+
+use crate::arch::Arch;
+use crate::report::Format;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Runs conformance payloads on hypervisors and reports stable TAP13.
+///
+/// Exit status: 0 every outcome was expected, 1 an outcome was not, 2 wrong command line or
+/// manifest, 3 nothing ran, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// Where things are.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where things are.
+#[derive(Debug, Default, Args)]
+pub struct Place {
+    /// The manifest [default: unittests.yaml here or in a folder above]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Take payloads from DIR/<arch>/<payload> instead of the build output
+    #[arg(long, global = true, value_name = "DIR")]
+    pub payload_dir: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run cases
+    Run(Box<RunOptions>),
+    /// List what could run; boots nothing
+    List(ListOptions),
+    /// Show which hypervisors can be used here
+    Hypervisors,
+    /// Validate unittests.yaml, expectations, case tables and cases.txt; boots nothing
+    Check(CheckOptions),
+    /// Compare outcomes of runs or TAP files, differences first
+    Compare(CompareOptions),
+    /// Play a recorded console (for the runner's own tests)
+    #[command(hide = true)]
+    Replay(ReplayOptions),
+}
+
+/// Which cases.
+#[derive(Debug, Default, Args)]
+pub struct SelectOptions {
+    /// Globs over ids (`arm64/gic*/**`), unit names, or /regex/
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Only cases of GROUP, or none of `!GROUP` (repeat)
+    #[arg(short, long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Also units that must be asked for (group nodefault)
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only this architecture (repeat)
+    #[arg(long = "arch", value_name = "ARCH")]
+    pub archs: Vec<Arch>,
+}
+
+/// `assay run`
+#[derive(Debug, Default, Args)]
+pub struct RunOptions {
+    /// Which cases.
+    #[command(flatten)]
+    pub select: SelectOptions,
+    /// Hypervisor under test (repeat; `all`) [default: qemu-tcg]
+    #[arg(long = "hypervisor", value_name = "NAME")]
+    pub hypervisors: Vec<String>,
+    /// Machines that run at the same time [default: as many as fit the CPUs]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// List what would run, and stop
+    #[arg(short, long)]
+    pub list: bool,
+    /// With --list: cases instead of units
+    #[arg(long, requires = "list")]
+    pub cases: bool,
+    /// TAP version 13 on standard output
+    #[arg(short, long)]
+    pub tap: bool,
+    /// Show every case, not only unexpected ones
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Seconds a case may take
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub timeout: Option<u32>,
+    /// Stop at the first unexpected outcome
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// A pass of a case with a known deviation is an unexpected outcome
+    #[arg(long)]
+    pub strict: bool,
+    /// Print the hypervisor commands instead of running them
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Format of standard output [default: pretty on a terminal, else tap]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "tap")]
+    pub format: Option<Format>,
+    /// Run directory [default: target/assay/<run>]
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// Known deviations [default: expectations/<hypervisor>.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub expectations: Option<PathBuf>,
+    /// Build the payloads first
+    #[arg(long)]
+    pub build: bool,
+    /// Play recorded consoles from DIR instead of running a hypervisor
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub replay: Option<PathBuf>,
+}
+
+/// `assay list`
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    /// Which cases.
+    #[command(flatten)]
+    pub select: SelectOptions,
+    /// Cases instead of units
+    #[arg(long)]
+    pub cases: bool,
+    /// Groups and how many cases each has
+    #[arg(long = "groups", conflicts_with_all = ["cases", "needs"])]
+    pub by_group: bool,
+    /// The vocabulary of needs, and how many cases have each
+    #[arg(long, conflicts_with = "cases")]
+    pub needs: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `assay check`
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Write cases.txt anew instead of comparing it
+    #[arg(long)]
+    pub write: bool,
+}
+
+/// `assay compare`
+#[derive(Debug, Args)]
+pub struct CompareOptions {
+    /// Run directories, results.json files or TAP files
+    #[arg(required = true, num_args = 1.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Show cases without a difference too
+    #[arg(long)]
+    pub all: bool,
+    /// Exit with 1 when a case of the first run fares worse in a later one
+    #[arg(long)]
+    pub fail_on_regression: bool,
+}
+
+/// `assay replay`
+#[derive(Debug, Args)]
+pub struct ReplayOptions {
+    /// The recording
+    pub file: PathBuf,
+    /// The guest's command line, for the log
+    pub args: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,308 @@
+//! `assay run`: from the command line to the exit code.
+
+use super::list;
+use crate::catalog;
+use crate::cli::{Place, RunOptions, SelectOptions};
+use crate::error::{Error, Result, exit};
+use crate::expectations::{Expectations, Verdict};
+use crate::hypervisor::{self, Hypervisor, replay::Replay};
+use crate::interrupt::Interrupt;
+use crate::outcome::{Kind, Outcome};
+use crate::plan::{Job, Plan, plan};
+use crate::progress::Bar;
+use crate::report::{self, Format, Header, Line, Report, Summary};
+use crate::run::{Settings, UnitReport, first_command};
+use crate::schedule::{Progress, Width, schedule};
+use crate::select::select;
+use crate::workspace::{Workspace, link_latest, run_name};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The hypervisor that is tested unless the user names one.
+const DEFAULT_HYPERVISOR: &str = "qemu-tcg";
+
+/// Runs what `options` asks for; returns the exit code.
+pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
+    let workspace = Workspace::find(place)?;
+    if options.build {
+        build(&workspace, &options.select)?;
+    }
+    let (request, archs) = options.select.request();
+    let catalog = catalog::load(&workspace.manifest, &workspace.payloads, &archs)?;
+    let selected = select(&catalog, &request)?;
+    if options.list {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let done = match options.cases {
+            true => list::cases(&mut out, &selected, false),
+            false => list::units(&mut out, &selected, false),
+        };
+        return super::written(done.and_then(|()| out.flush()).map(|()| 0));
+    }
+    let hypervisors = hypervisors(&workspace, options)?;
+    let plan = plan(&selected, &hypervisors, &workspace.cache().join("images"))?;
+    if options.dry_run {
+        return dry_run(&plan, &workspace);
+    }
+    tell_unavailable(&plan)?;
+    let expectations = expectations(&workspace, options, &hypervisors)?;
+    Run { plan, expectations, options, workspace: &workspace }.execute()
+}
+
+/// Builds the payloads that the selection may need.
+fn build(workspace: &Workspace, select: &SelectOptions) -> Result<()> {
+    let (_, archs) = select.request();
+    let units = crate::manifest::load(&workspace.manifest)?;
+    let used = |arch: &crate::arch::Arch| units.iter().any(|u| u.arch == *arch);
+    let archs: Vec<_> = archs.into_iter().filter(used).collect();
+    crate::build::build(&workspace.root, &archs)
+}
+
+fn hypervisors(workspace: &Workspace, options: &RunOptions) -> Result<Vec<Arc<dyn Hypervisor>>> {
+    if let Some(dir) = &options.replay {
+        let program = std::env::current_exe()
+            .map_err(|e| Error::usage(format!("cannot find this program: {e}")))?;
+        return Ok(vec![Arc::new(Replay::new(dir, &program))]);
+    }
+    let mut names: Vec<&str> = Vec::new();
+    let asked = options.hypervisors.iter().flat_map(|n| n.split(','));
+    for name in asked.filter(|n| !n.is_empty()) {
+        let add = if name == "all" { hypervisor::NAMES } else { &[name][..] };
+        add.iter().for_each(|n| if !names.contains(n) { names.push(n) });
+    }
+    if names.is_empty() {
+        names.push(DEFAULT_HYPERVISOR);
+    }
+    names.into_iter().map(|name| hypervisor::find(name, &workspace.cache())).collect()
+}
+
+fn expectations(
+    workspace: &Workspace,
+    options: &RunOptions,
+    hypervisors: &[Arc<dyn Hypervisor>],
+) -> Result<BTreeMap<&'static str, Expectations>> {
+    let load = |hypervisor: &Arc<dyn Hypervisor>| {
+        let name = hypervisor.name();
+        let usual = || workspace.root.join("expectations").join(format!("{name}.yaml"));
+        let path = options.expectations.clone().unwrap_or_else(usual);
+        if options.expectations.is_some() && !path.exists() {
+            return Err(Error::file("read", &path, "no such file"));
+        }
+        Ok((name, Expectations::load(&path)?))
+    };
+    hypervisors.iter().map(load).collect()
+}
+
+fn dry_run(plan: &Plan, workspace: &Workspace) -> Result<u8> {
+    let mut out = io::stdout().lock();
+    let scratch = workspace.runs().join("latest/scratch");
+    for job in &plan.jobs {
+        let title = plan.title(job, &job.unit.unit.id());
+        let cases = job.unit.numbers.len();
+        let line = first_command(job, &scratch);
+        let written = writeln!(out, "# {title}: {cases} cases\n{line}").map(|()| 0);
+        super::written(written)?;
+    }
+    Ok(exit::OK)
+}
+
+/// Says once what cannot be used. When that is everything, nothing can run.
+fn tell_unavailable(plan: &Plan) -> Result<()> {
+    let mut why: Vec<&str> = Vec::new();
+    for job in &plan.jobs {
+        if let Err(unavailable) = &job.offer
+            && !why.contains(&unavailable.0.as_str())
+        {
+            why.push(&unavailable.0);
+        }
+    }
+    if plan.jobs.iter().all(|job| job.offer.is_err()) {
+        return Err(Error::nothing(format!("nothing can run: {}", why.join("; "))));
+    }
+    why.iter().for_each(|why| eprintln!("assay: {why}"));
+    Ok(())
+}
+
+fn scale() -> Result<f64> {
+    let Some(text) = std::env::var_os("ASSAY_TIMEOUT_SCALE") else { return Ok(1.0) };
+    let scale = text.to_str().and_then(|t| t.trim().parse::<f64>().ok());
+    scale.filter(|s| s.is_finite() && *s > 0.0).ok_or_else(|| {
+        Error::usage(format!("ASSAY_TIMEOUT_SCALE={} is no positive number", text.to_string_lossy()))
+    })
+}
+
+struct Run<'a> {
+    plan: Plan,
+    expectations: BTreeMap<&'static str, Expectations>,
+    options: &'a RunOptions,
+    workspace: &'a Workspace,
+}
+
+impl Run<'_> {
+    fn execute(&self) -> Result<u8> {
+        let begun = Instant::now();
+        let interrupt = Interrupt::listen()
+            .map_err(|e| Error::usage(format!("cannot listen to signals: {e}")))?;
+        let settings = Settings {
+            timeout_s: self.options.timeout,
+            scale: scale()?,
+            interrupt: interrupt.clone(),
+        };
+        let name = run_name();
+        let (dir, stable) = self.directory(&name)?;
+        let mut reports = self.reports(&dir)?;
+        let header = Header { plan: &self.plan, run: &name };
+        let mut failed: Option<io::Error> = None;
+        let mut each = |reports: &mut Vec<Box<dyn Report>>,
+                        call: &mut dyn FnMut(&mut dyn Report) -> io::Result<()>| {
+            for report in reports.iter_mut() {
+                if let Err(e) = call(report.as_mut()) {
+                    // Nobody reads any more: the run has no purpose.
+                    interrupt.stop();
+                    failed.get_or_insert(e);
+                }
+            }
+        };
+        each(&mut reports, &mut |r| r.started(&header));
+        let bar = Bar::new(self.plan.cases);
+        let watch = |progress: Progress<'_>| {
+            let Progress::Case { job, id } = progress;
+            bar.case(job, id);
+        };
+        let mut summary = Summary { dir: stable.clone(), ..Summary::default() };
+        let width = match self.options.jobs {
+            Some(n) => Width::Machines(n.into()),
+            None => Width::Cpus(std::thread::available_parallelism().map_or(1, usize::from)),
+        };
+        schedule(&self.plan, width, &dir, &settings, &watch, |index, report| {
+            let job = &self.plan.jobs[index];
+            bar.done(index, report.results.len());
+            bar.suspend(|| {
+                self.release(job, &report, &stable, &mut summary, &mut |line| {
+                    each(&mut reports, &mut |r| r.case(line));
+                });
+            });
+            if self.options.fail_fast && summary.bad > 0 {
+                interrupt.stop();
+            }
+        });
+        bar.finish();
+        summary.interrupted = interrupt.signalled();
+        summary.stopped = interrupt.is_set() && !summary.interrupted;
+        summary.duration = begun.elapsed();
+        each(&mut reports, &mut |r| r.finished(&summary));
+        match failed {
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::usage(format!("cannot write a report: {e}")))
+            }
+            _ => Ok(code(&summary)),
+        }
+    }
+
+    /// The run directory, and a name for it that is the same in every run.
+    fn directory(&self, name: &str) -> Result<(PathBuf, String)> {
+        let make = |dir: &Path| {
+            std::fs::create_dir_all(dir).map_err(|e| Error::file("create folder", dir, e))
+        };
+        if let Some(dir) = &self.options.output_dir {
+            make(dir)?;
+            return Ok((dir.clone(), dir.display().to_string()));
+        }
+        let dir = self.workspace.runs().join(name);
+        make(&dir)?;
+        link_latest(&dir).map_err(|e| Error::file("link latest to", &dir, e))?;
+        Ok((dir, "target/assay/latest".into()))
+    }
+
+    fn reports(&self, dir: &Path) -> Result<Vec<Box<dyn Report>>> {
+        let terminal = io::stdout().is_terminal();
+        let format = match self.options.format {
+            Some(format) => format,
+            None if self.options.tap || !terminal => Format::Tap,
+            None => Format::Pretty,
+        };
+        let color = std::env::var_os("CLICOLOR_FORCE").is_some_and(|v| v != "0")
+            || (terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()));
+        let mut reports = vec![report::open(format, io::stdout(), color, self.options.verbose)];
+        for (format, file) in [
+            (Format::Tap, "results.tap"),
+            (Format::Junit, "junit.xml"),
+            (Format::Json, "results.json"),
+        ] {
+            let path = dir.join(file);
+            let out = File::create(&path).map_err(|e| Error::file("write", &path, e))?;
+            reports.push(report::open(format, BufWriter::new(out), false, false));
+        }
+        Ok(reports)
+    }
+
+    /// Judges a unit's results, counts them and hands each to `each`.
+    fn release(
+        &self,
+        job: &Job,
+        report: &UnitReport,
+        dir: &str,
+        summary: &mut Summary,
+        each: &mut dyn FnMut(&Line<'_>),
+    ) {
+        let name = job.hypervisor.name();
+        let version = job.offer.as_ref().map_or("", |o| o.version.as_str());
+        let log = format!("{dir}/{}", job.log);
+        let empty = Expectations::default();
+        let expectations = self.expectations.get(name).unwrap_or(&empty);
+        for ((i, number), result) in job.unit.numbers.iter().enumerate().zip(&report.results) {
+            let id = job.unit.id(*number);
+            let verdict = expectations.judge(&id, version, result);
+            let bad = match verdict {
+                Verdict::Unexpected => true,
+                Verdict::Fixed(_) => self.options.strict,
+                Verdict::Expected | Verdict::Known(_) => false,
+            };
+            summary.count(result, &verdict, bad);
+            each(&Line {
+                number: job.first + i,
+                title: &self.plan.title(job, &id),
+                id: &id,
+                unit: &job.unit,
+                case: job.unit.case(*number),
+                hypervisor: name,
+                result,
+                verdict: &verdict,
+                bad,
+                log: &log,
+                command: &report.command,
+            });
+        }
+    }
+}
+
+impl Summary {
+    fn count(&mut self, result: &crate::outcome::CaseResult, verdict: &Verdict, bad: bool) {
+        match verdict {
+            Verdict::Known(_) => self.known += 1,
+            _ => *self.outcomes.entry(result.outcome).or_default() += 1,
+        }
+        self.fixed += usize::from(matches!(verdict, Verdict::Fixed(_)));
+        self.bad += usize::from(bad);
+        let absent = [Kind::Unavailable, Kind::Interrupted, Kind::NotRun];
+        self.ran += usize::from(
+            result.outcome != Outcome::Skip && !result.kind.is_some_and(|k| absent.contains(&k)),
+        );
+        if let Some(need) = &result.need {
+            *self.needs.entry(need.clone()).or_default() += 1;
+        }
+    }
+}
+
+fn code(summary: &Summary) -> u8 {
+    match summary {
+        s if s.interrupted => exit::INTERRUPTED,
+        s if s.bad > 0 => exit::UNEXPECTED,
+        // Only skips: nothing was tested, and that is never green.
+        s if s.ran == 0 => exit::NOTHING_RAN,
+        _ => exit::OK,
+    }
+}

@@ -1,0 +1,232 @@
+//! Known deviations of a hypervisor: `expectations/<hypervisor>.yaml`.
+//!
+//! ```yaml
+//! - id: x86/svm/vmrun/*
+//!   outcome: fail
+//!   reason: reserved EFER bits are accepted
+//!   reference: https://example.org/issue/1
+//!   versions: ">=7.2 <9"
+//! ```
+
+use crate::error::{Error, Result};
+use crate::outcome::{CaseResult, Outcome};
+use glob::{MatchOptions, Pattern};
+use serde::Deserialize;
+use std::path::Path;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEntry {
+    id: String,
+    outcome: Outcome,
+    reason: String,
+    reference: String,
+    #[serde(default)]
+    versions: Option<String>,
+}
+
+/// One known deviation.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which cases.
+    pub id: Pattern,
+    /// What is known to become of them.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: String,
+    /// Where that is written down.
+    pub reference: String,
+    /// Versions of the hypervisor that deviate.
+    versions: Vec<(Comparison, Vec<u64>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Comparison {
+    Less,
+    AtMost,
+    Equal,
+    AtLeast,
+    Greater,
+}
+
+/// What an outcome means in the light of the expectations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A pass or a skip.
+    Expected,
+    /// A deviation that is known; why.
+    Known(String),
+    /// A pass although a deviation is known; which.
+    Fixed(String),
+    /// Anything else.
+    Unexpected,
+}
+
+/// The known deviations of one hypervisor.
+#[derive(Clone, Debug, Default)]
+pub struct Expectations {
+    /// In the order of the file.
+    pub entries: Vec<Entry>,
+}
+
+const GLOB: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+impl Expectations {
+    /// Reads `path`. A file that does not exist holds nothing.
+    pub fn load(path: &Path) -> Result<Self> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&path.display().to_string(), &text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Error::file("read", path, e)),
+        }
+    }
+
+    /// Reads `text`; `name` is the file's name in messages.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        // A file of comments alone is an empty list.
+        if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        let raw: Vec<RawEntry> = serde_yaml::from_str(text)
+            .map_err(|e| Error::usage(crate::manifest::yaml_message(name, &e)))?;
+        let entries = raw.into_iter().enumerate().map(|(i, raw)| {
+            let wrong = |what: String| Error::usage(format!("{name}: entry {}: {what}", i + 1));
+            if matches!(raw.outcome, Outcome::Pass | Outcome::Skip) {
+                return Err(wrong(format!("'{}' is no deviation", raw.outcome)));
+            }
+            if raw.reason.trim().is_empty() || raw.reference.trim().is_empty() {
+                return Err(wrong("reason and reference must say something".into()));
+            }
+            let id = Pattern::new(&raw.id)
+                .map_err(|e| wrong(format!("'{}' is not a glob: {e}", raw.id)))?;
+            let versions = versions(raw.versions.as_deref().unwrap_or("")).map_err(wrong)?;
+            let reason = raw.reason.split_whitespace().collect::<Vec<_>>().join(" ");
+            Ok(Entry { id, outcome: raw.outcome, reason, reference: raw.reference, versions })
+        });
+        Ok(Expectations { entries: entries.collect::<Result<_>>()? })
+    }
+
+    /// Judges the result of case `id` on a hypervisor of version `version`.
+    pub fn judge(&self, id: &str, version: &str, result: &CaseResult) -> Verdict {
+        let version = numbers(version).unwrap_or_default();
+        let mut entries =
+            self.entries.iter().filter(|e| e.covers_id(id) && e.covers(&version));
+        match result.outcome {
+            Outcome::Skip => Verdict::Expected,
+            Outcome::Pass => match entries.next() {
+                Some(entry) => Verdict::Fixed(entry.text()),
+                None => Verdict::Expected,
+            },
+            outcome => match entries.find(|e| e.outcome == outcome) {
+                Some(entry) => Verdict::Known(entry.text()),
+                None => Verdict::Unexpected,
+            },
+        }
+    }
+}
+
+impl Entry {
+    /// Whether it concerns case `id`.
+    pub fn covers_id(&self, id: &str) -> bool {
+        self.id.matches_with(id, GLOB)
+    }
+
+    fn covers(&self, version: &[u64]) -> bool {
+        self.versions.iter().all(|(comparison, bound)| {
+            // `<9` and `=7.2` compare as many numbers as they name.
+            let cut = &version[..version.len().min(bound.len())];
+            match comparison {
+                Comparison::Less => cut < &bound[..],
+                Comparison::AtMost => cut <= &bound[..],
+                Comparison::Equal => cut == &bound[..],
+                Comparison::AtLeast => cut >= &bound[..],
+                Comparison::Greater => cut > &bound[..],
+            }
+        })
+    }
+
+    /// Reason and reference in one line; a `#` would start another directive.
+    fn text(&self) -> String {
+        format!("{} ({})", self.reason, self.reference).replace('#', "no. ")
+    }
+}
+
+/// `>=7.2 <9`, also with commas.
+fn versions(text: &str) -> std::result::Result<Vec<(Comparison, Vec<u64>)>, String> {
+    let words = text.split([' ', ',']).filter(|w| !w.is_empty());
+    words
+        .map(|word| {
+            let table = [
+                ("<=", Comparison::AtMost),
+                (">=", Comparison::AtLeast),
+                ("<", Comparison::Less),
+                (">", Comparison::Greater),
+                ("=", Comparison::Equal),
+            ];
+            let found = table.iter().find_map(|(sign, c)| Some((c, word.strip_prefix(sign)?)));
+            let (comparison, rest) = found.unwrap_or((&Comparison::Equal, word));
+            let numbers = numbers(rest)
+                .ok_or_else(|| format!("versions: '{word}' is not like '>=7.2' or '<9'"))?;
+            Ok((*comparison, numbers))
+        })
+        .collect()
+}
+
+/// The leading dotted numbers of a version.
+fn numbers(text: &str) -> Option<Vec<u64>> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text[..end].trim_end_matches('.').split('.').map(|n| n.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "- id: x86/svm/**\n  outcome: fail\n  reason: a\n  reference: b#1\n  \
+                        versions: \">=7.2 <9\"\n";
+
+    fn judge(id: &str, version: &str, outcome: Outcome) -> Verdict {
+        let e = Expectations::parse("e", TEXT).unwrap();
+        e.judge(id, version, &CaseResult::plain(outcome))
+    }
+
+    #[test]
+    fn a_known_deviation_covers_its_cases_versions_and_outcome() {
+        let known = Verdict::Known("a (bno. 1)".into());
+        assert_eq!(judge("x86/svm/vmrun/a", "7.2.22", Outcome::Fail), known);
+        assert_eq!(judge("x86/svm/vmrun/a", "8.2", Outcome::Fail), known);
+        for (id, version, outcome) in [
+            ("x86/svm/vmrun/a", "9.0.1", Outcome::Fail),
+            ("x86/svm/vmrun/a", "7.1", Outcome::Fail),
+            ("x86/svm/vmrun/a", "7.2", Outcome::Crash),
+            ("x86/vmx/vmrun/a", "7.2", Outcome::Fail),
+        ] {
+            assert_eq!(judge(id, version, outcome), Verdict::Unexpected);
+        }
+    }
+
+    #[test]
+    fn a_pass_of_a_known_deviation_is_reported_as_fixed() {
+        assert!(matches!(judge("x86/svm/a/b", "8", Outcome::Pass), Verdict::Fixed(_)));
+        assert_eq!(judge("x86/svm/a/b", "9", Outcome::Pass), Verdict::Expected);
+        assert_eq!(judge("x86/svm/a/b", "8", Outcome::Skip), Verdict::Expected);
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for (from, to, part) in [
+            ("reason", "raeson", "did you mean 'reason'?"),
+            ("fail", "pass", "'pass' is no deviation"),
+            ("<9", "<x", "versions: '<x' is not like"),
+            ("reference: b#1", "reference: ''", "must say something"),
+        ] {
+            let error = Expectations::parse("e", &TEXT.replace(from, to)).unwrap_err();
+            assert!(error.message.contains(part), "{error}");
+        }
+        assert!(Expectations::parse("e", "# nothing\n").unwrap().entries.is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! Hypervisors under test: one file per adaptor.
+//!
+//! An adaptor says what it offers on this host, whether it can build the machine a unit asks
+//! for, and the exact command that runs a launch. To add one, write a file here that implements
+//! [`Hypervisor`] and name it in [`find`] and [`NAMES`].
+
+pub mod qemu;
+pub mod replay;
+
+use crate::arch::Arch;
+use crate::error::{Error, Result, did_you_mean};
+use crate::manifest::Unit;
+use crate::process::CommandLine;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What an adaptor boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// The payload's ELF file.
+    Elf,
+    /// The payload as a flat image ([`crate::payload::flat_image`]).
+    Image,
+}
+
+/// What this host's copy of a hypervisor is.
+#[derive(Clone, Debug, Default)]
+pub struct Offer {
+    /// Its version, as numbers: `7.2.22`.
+    pub version: String,
+    /// The program.
+    pub program: PathBuf,
+    /// Remarks for people, such as `unverified`.
+    pub remarks: Vec<String>,
+}
+
+/// Why a hypervisor cannot be used here, with the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+/// A property of a machine that an adaptor lacks, as the word a skip names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet(pub String);
+
+/// One start of a machine.
+pub struct Launch<'a> {
+    /// The unit.
+    pub unit: &'a Unit,
+    /// What to boot, in the form that [`Hypervisor::boot`] names.
+    pub image: &'a Path,
+    /// The guest's command line.
+    pub guest_args: &'a str,
+    /// Which launch of the unit this is, from 1.
+    pub number: u32,
+    /// Whether a reset must start the payload again instead of ending the process.
+    pub may_reset: bool,
+    /// A folder for sockets and the like that belong to this unit alone; made on first use.
+    pub scratch: &'a Path,
+}
+
+/// Help that a host gives to a guest while it runs; lives as long as the machine.
+pub trait Session {
+    /// Answers `# service N words`. `Ok` when the guest has its answer.
+    fn call(&mut self, request: &str) -> std::result::Result<(), String>;
+}
+
+/// One hypervisor that payloads can be started on.
+pub trait Hypervisor: Send + Sync {
+    /// The word used by `--hypervisor`, in reports, and as the name of its expectations.
+    fn name(&self) -> &'static str;
+
+    /// What this host's copy offers for `arch`, or why it cannot be used.
+    fn probe(&self, arch: Arch) -> std::result::Result<Offer, Unavailable>;
+
+    /// Whether it can build the machine that `unit` asks for.
+    fn supports(&self, unit: &Unit) -> std::result::Result<(), Unmet>;
+
+    /// What it boots on `arch`.
+    fn boot(&self, arch: Arch) -> Boot;
+
+    /// The exact process that runs `launch`.
+    fn command(&self, launch: &Launch<'_>) -> CommandLine;
+
+    /// Whether the process ends, instead of booting again, when the machine resets.
+    fn exits_on_reset(&self) -> bool {
+        false
+    }
+
+    /// The services it offers to the machine of `unit`: the guest learns them from `services=`.
+    fn services(&self, _unit: &Unit) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Opens the service session of a launch whose command has just been started.
+    fn session(&self, _launch: &Launch<'_>) -> Option<Box<dyn Session>> {
+        None
+    }
+}
+
+/// Every adaptor that can be chosen by name.
+pub const NAMES: &[&str] = &["qemu-tcg"];
+
+/// The adaptor called `name`. `cache` is a folder for what probing found out.
+pub fn find(name: &str, cache: &Path) -> Result<Arc<dyn Hypervisor>> {
+    match name {
+        "qemu-tcg" => Ok(Arc::new(qemu::Qemu::tcg(cache))),
+        _ => Err(Error::usage(format!(
+            "unknown hypervisor '{name}'{}; known are {}",
+            did_you_mean(name, NAMES.iter().copied()),
+            NAMES.join(", ")
+        ))),
+    }
+}
+
+/// The file that runs when `program` is started: itself when it holds a slash, else from `PATH`.
+pub fn which(program: &str) -> Option<PathBuf> {
+    use rustix::fs::{Access, access};
+    let runs = |path: &PathBuf| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(runs);
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(program)).find(runs)
+}

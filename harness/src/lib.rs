@@ -1,0 +1,31 @@
+//! The host runner of Assay.
+//!
+//! The way of one run through these modules: [`manifest`] and [`payload`] make the [`catalog`],
+//! [`select`] cuts it down, [`plan`] numbers every case on every [`hypervisor`], [`schedule`]
+//! starts [`run`] for each unit, [`transcript`] and [`ledger`] turn a console into results,
+//! [`expectations`] judge them, and [`report`] writes them in plan order.
+
+pub mod arch;
+pub mod build;
+pub mod catalog;
+pub mod cli;
+pub mod command;
+pub mod error;
+pub mod expectations;
+pub mod hypervisor;
+pub mod interrupt;
+pub mod ledger;
+pub mod manifest;
+pub mod outcome;
+pub mod payload;
+pub mod plan;
+pub mod process;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod select;
+pub mod specs;
+pub mod tap;
+pub mod transcript;
+pub mod workspace;

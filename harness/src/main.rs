@@ -1,0 +1,22 @@
+//! `assay`: runs conformance payloads on hypervisors.
+
+use assay::cli::{Cli, Command};
+use assay::command;
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Run(options) => command::run::run(&cli.place, options),
+        Command::List(options) => command::list::list(&cli.place, options),
+        Command::Hypervisors => command::hypervisors::hypervisors(&cli.place),
+        Command::Check(options) => command::check::check(&cli.place, options),
+        Command::Compare(options) => command::compare::compare(options),
+        Command::Replay(options) => command::replay(options),
+    };
+    ExitCode::from(result.unwrap_or_else(|error| {
+        eprintln!("assay: {error}");
+        error.exit
+    }))
+}

@@ -1,0 +1,104 @@
+//! The plan: every case that will get a line, numbered before anything boots.
+
+use crate::arch::Arch;
+use crate::catalog::{Catalog, CatalogUnit};
+use crate::error::Result;
+use crate::hypervisor::{Boot, Hypervisor, Offer, Unavailable};
+use crate::payload;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A unit on a hypervisor.
+#[derive(Clone)]
+pub struct Job {
+    /// The unit and its selected cases.
+    pub unit: CatalogUnit,
+    /// What runs it.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// What that offers, or why it cannot be used.
+    pub offer: std::result::Result<Offer, Unavailable>,
+    /// What is booted.
+    pub image: PathBuf,
+    /// The number of its first case in the plan, from 1.
+    pub first: usize,
+    /// File name of its console log, in the run directory.
+    pub log: String,
+}
+
+impl Job {
+    /// The ids of its cases, in plan order.
+    pub fn ids(&self) -> Vec<String> {
+        self.unit.numbers.iter().map(|n| self.unit.id(*n)).collect()
+    }
+}
+
+/// All jobs, in plan order.
+#[derive(Clone, Default)]
+pub struct Plan {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// How many cases there are.
+    pub cases: usize,
+    /// Whether more than one hypervisor is planned: descriptions then begin with its name.
+    pub many: bool,
+}
+
+impl Plan {
+    /// What a report calls case `id` of `job`.
+    pub fn title(&self, job: &Job, id: &str) -> String {
+        match self.many {
+            true => format!("{}/{id}", job.hypervisor.name()),
+            false => id.to_owned(),
+        }
+    }
+}
+
+/// Plans the units of `selected` on each of `hypervisors`; flat images are written to `images`.
+pub fn plan(
+    selected: &Catalog,
+    hypervisors: &[Arc<dyn Hypervisor>],
+    images: &Path,
+) -> Result<Plan> {
+    let mut plan = Plan { many: hypervisors.len() > 1, ..Plan::default() };
+    for hypervisor in hypervisors {
+        let mut offers: HashMap<Arch, std::result::Result<Offer, Unavailable>> = HashMap::new();
+        for unit in &selected.units {
+            let arch = unit.unit.arch;
+            let offer = offers.entry(arch).or_insert_with(|| hypervisor.probe(arch)).clone();
+            let image = match (&offer, hypervisor.boot(arch)) {
+                (Ok(_), Boot::Image) => image(&unit.payload.path, arch, images)?,
+                _ => unit.payload.path.clone(),
+            };
+            let log = format!("{}-{}-{arch}.log", unit.unit.name, hypervisor.name());
+            let first = plan.cases + 1;
+            plan.cases += unit.numbers.len();
+            let hypervisor = Arc::clone(hypervisor);
+            plan.jobs.push(Job { unit: unit.clone(), hypervisor, offer, image, first, log });
+        }
+    }
+    Ok(plan)
+}
+
+/// The flat image of `elf`, written anew when it is older than the ELF file.
+fn image(elf: &Path, arch: Arch, dir: &Path) -> Result<PathBuf> {
+    use crate::error::Error;
+    let time = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let name = elf.file_name().unwrap_or_default().to_string_lossy();
+    // Two payload directories may hold files of the same name.
+    let place = elf.parent().unwrap_or(Path::new("")).as_os_str().as_encoded_bytes();
+    let hash = place.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let path = dir.join(format!("{arch}-{name}-{:08x}.img", hash >> 32));
+    if time(&path) > time(elf) {
+        return Ok(path);
+    }
+    let bytes = payload::flat_image(elf, arch)?;
+    let fresh = path.with_extension(format!("{}", std::process::id()));
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&fresh, bytes))
+        .and_then(|()| std::fs::rename(&fresh, &path))
+        .map_err(|e| Error::file("write image", &path, e))?;
+    Ok(path)
+}

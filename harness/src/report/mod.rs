@@ -1,0 +1,132 @@
+//! Reports: what became of the plan, for machines and for people.
+//!
+//! To add a format, implement [`Report`] in a file here and name it in [`Format`] and [`open`].
+
+pub mod json;
+pub mod junit;
+pub mod pretty;
+pub mod tap;
+
+use crate::catalog::CatalogUnit;
+use crate::expectations::Verdict;
+use crate::outcome::{CaseResult, Outcome};
+use crate::payload::Case;
+use crate::plan::Plan;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// One case, its result, and what to say about it.
+pub struct Line<'a> {
+    /// Its number in the plan, from 1.
+    pub number: usize,
+    /// What the report calls it: its id, after the hypervisor's name when there are several.
+    pub title: &'a str,
+    /// Its id.
+    pub id: &'a str,
+    /// Its unit.
+    pub unit: &'a CatalogUnit,
+    /// Its record.
+    pub case: &'a Case,
+    /// The hypervisor's name.
+    pub hypervisor: &'a str,
+    /// The result.
+    pub result: &'a CaseResult,
+    /// What the expectations say.
+    pub verdict: &'a Verdict,
+    /// Whether it makes the run fail.
+    pub bad: bool,
+    /// The console log, by a path that is the same in every run.
+    pub log: &'a str,
+    /// The exact command of the hypervisor.
+    pub command: &'a str,
+}
+
+impl Line<'_> {
+    /// The command that runs this case alone.
+    pub fn repro(&self) -> String {
+        format!("./run_tests.sh --hypervisor {} {}", self.hypervisor, self.id)
+    }
+
+    /// The manual's section: the guest's word, or else the record's.
+    pub fn spec(&self) -> Option<&str> {
+        let told = self.result.diagnostic.spec.as_deref();
+        told.or_else(|| Some(self.case.spec.as_str()).filter(|s| !s.is_empty()))
+    }
+
+    /// Where the check is: the guest's word, or else the function.
+    pub fn at(&self) -> &str {
+        self.result.diagnostic.at.as_deref().unwrap_or(&self.case.at)
+    }
+}
+
+/// What a report needs to know before the first case.
+pub struct Header<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The run's name.
+    pub run: &'a str,
+}
+
+/// The whole run in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Cases by outcome; known deviations are not among them.
+    pub outcomes: BTreeMap<Outcome, usize>,
+    /// Known deviations.
+    pub known: usize,
+    /// Passes of cases with a known deviation.
+    pub fixed: usize,
+    /// Cases that make the run fail.
+    pub bad: usize,
+    /// Cases that a hypervisor had to say something about.
+    pub ran: usize,
+    /// Skips by need.
+    pub needs: BTreeMap<String, usize>,
+    /// A signal ended the run.
+    pub interrupted: bool,
+    /// `--fail-fast` ended the run.
+    pub stopped: bool,
+    /// How long it took.
+    pub duration: Duration,
+    /// The run directory, for people.
+    pub dir: String,
+}
+
+/// One report of a run.
+pub trait Report {
+    /// The plan is made.
+    fn started(&mut self, header: &Header<'_>) -> io::Result<()>;
+    /// A case has its result; cases come in plan order.
+    fn case(&mut self, line: &Line<'_>) -> io::Result<()>;
+    /// Every case had its line.
+    fn finished(&mut self, summary: &Summary) -> io::Result<()>;
+}
+
+/// The formats there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// TAP version 13.
+    Tap,
+    /// For people.
+    Pretty,
+    /// JUnit XML.
+    Junit,
+    /// One JSON document.
+    Json,
+}
+
+/// A report in `format` that writes to `out`. `color` concerns the one for people.
+pub fn open<'a>(
+    format: Format,
+    out: impl Write + 'a,
+    color: bool,
+    verbose: bool,
+) -> Box<dyn Report + 'a> {
+    match format {
+        Format::Tap => Box::new(tap::Tap::new(out)),
+        Format::Pretty => Box::new(pretty::Pretty::new(out, color, verbose)),
+        Format::Junit => Box::new(junit::Junit::new(out)),
+        Format::Json => Box::new(json::Json::new(out)),
+    }
+}
