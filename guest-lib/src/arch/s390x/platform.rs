@@ -1,0 +1,98 @@
+//! Console, command line, memory and the end of the machine.
+
+use super::fault;
+use super::interrupts::LEAVE_PROBLEM_STATE;
+use super::registers::Psw;
+use super::sclp::{self, Sccb};
+use super::{boot, sigp, smp};
+use core::arch::asm;
+
+/// Event type of the ASCII console.
+const ASCII: u8 = 0x1a;
+/// Bytes of text that go into one SCCB.
+const CHUNK: usize = 3072;
+
+static mut CONSOLE_SCCB: Sccb = Sccb::new();
+static mut MEMORY: [(u64, u64); 1] = [(0, 0)];
+
+/// Reads what the SCLP knows about the machine, and asks it to take console events.
+pub(super) fn init() {
+    // SAFETY: S4; the console lock is not needed yet, because one processor runs.
+    let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
+    sccb.clear(4096);
+    sclp::run(sclp::READ_SCP_INFO_FORCED, sccb);
+    let increments = match sccb.half(8) {
+        0 => sccb.double(104),
+        n => u64::from(n),
+    };
+    let mib = match sccb.0[10] {
+        0 => u64::from(sccb.word(100)),
+        n => u64::from(n),
+    };
+    // SAFETY: S4; written once, before anyone reads.
+    unsafe { MEMORY = [(0, increments * mib << 20)] };
+    let (count, offset) = (usize::from(sccb.half(16)), usize::from(sccb.half(18)));
+    for i in 0..count {
+        if let Some(&address) = sccb.0.get(offset + 16 * i) {
+            smp::list(u16::from(address));
+        }
+    }
+
+    // Receive nothing, send ASCII and line-mode messages.
+    sccb.clear(28);
+    sccb.0[10..12].copy_from_slice(&4u16.to_be_bytes());
+    sccb.0[16..20].copy_from_slice(&0x4000_0040u32.to_be_bytes());
+    sclp::run(sclp::WRITE_EVENT_MASK, sccb);
+}
+
+/// Writes bytes to the console. Callers hold the console's lock.
+pub fn console_write(text: &[u8]) {
+    leave_problem_state();
+    for chunk in text.chunks(CHUNK) {
+        // SAFETY: S3; the console's lock makes this the only user.
+        let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
+        let event = 6 + chunk.len() as u16;
+        sccb.clear(8 + event);
+        sccb.0[8..10].copy_from_slice(&event.to_be_bytes());
+        sccb.0[10] = ASCII;
+        sccb.0[14..14 + chunk.len()].copy_from_slice(chunk);
+        sclp::run(sclp::WRITE_EVENT_DATA, sccb);
+    }
+}
+
+/// Reports come from problem state too.
+fn leave_problem_state() {
+    if fault::in_problem_state() {
+        // SAFETY: the runtime's own SVC: it changes one PSW bit.
+        unsafe { asm!("svc {n}", n = const LEAVE_PROBLEM_STATE) };
+    }
+}
+
+/// The command line.
+pub fn command_line() -> &'static str {
+    let area = boot::command_line();
+    let end = area.iter().position(|&b| b == 0).unwrap_or(area.len());
+    core::str::from_utf8(&area[..end]).unwrap_or("")
+}
+
+/// RAM: one region from 0.
+pub fn memory_map() -> &'static [(u64, u64)] {
+    // SAFETY: written once, at boot (S4).
+    unsafe { &*(&raw const MEMORY) }
+}
+
+/// Ends the machine: every other processor is stopped, this one enters a disabled wait. QEMU takes
+/// an address that ends in 0xfff for a clean end and any other for a crash.
+pub fn exit(clean: bool) -> ! {
+    leave_problem_state();
+    for index in (0..smp::count()).filter(|&i| i != smp::this()) {
+        let _ = sigp::until_accepted(sigp::STOP, smp::address(index), 0);
+        while !sigp::is_stopped(smp::address(index)) {}
+    }
+    let psw = [
+        (Psw::WAIT | Psw::EA | Psw::BA).bits(),
+        if clean { 0xfff } else { 0xbad },
+    ];
+    // SAFETY: S1; nothing runs after this.
+    unsafe { asm!("lpswe 0({p})", "0: j 0b", p = in(reg_addr) &raw const psw, options(noreturn)) }
+}
