@@ -10,7 +10,14 @@ use std::process::Command;
 pub fn command(arch: Arch) -> CommandLine {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = CommandLine::new(cargo);
-    command.args(["build", "--profile", "guest", "--package", arch.package()]);
+    command.args([
+        "build",
+        "--quiet",
+        "--profile",
+        "guest",
+        "--package",
+        arch.package(),
+    ]);
     command.args(["--target", arch.target(), "--features", "payload"]);
     if arch == Arch::S390x {
         command.args(["--config", ".cargo/s390x.toml"]);
@@ -24,7 +31,10 @@ pub fn build(root: &Path, archs: &[Arch]) -> Result<()> {
         let line = command(*arch);
         let failed = |why: String| {
             let package = arch.package();
-            Error::usage(format!("cannot build {package}: {why}; the command was: {}", line.shell()))
+            Error::usage(format!(
+                "cannot build {package}: {why}; the command was: {}",
+                line.shell()
+            ))
         };
         let status = Command::new(&line.program)
             .args(&line.args)

@@ -32,7 +32,11 @@ impl CatalogUnit {
 
     /// Whether the case with number `number` is in `group`.
     pub fn in_group(&self, number: usize, group: &str) -> bool {
-        self.unit.groups.iter().chain(&self.case(number).groups).any(|g| g == group)
+        self.unit
+            .groups
+            .iter()
+            .chain(&self.case(number).groups)
+            .any(|g| g == group)
     }
 }
 
@@ -73,8 +77,14 @@ pub fn from_units(mut units: Vec<Unit>, dir: &PayloadDir) -> Result<Catalog> {
         let wanted = |case: &Case| {
             unit.cases.is_empty() || unit.cases.iter().any(|glob| glob.matches(&case.path))
         };
-        let numbers = (0..payload.cases.len()).filter(|n| wanted(&payload.cases[*n])).collect();
-        catalog.units.push(CatalogUnit { unit: Arc::new(unit), payload, numbers });
+        let numbers = (0..payload.cases.len())
+            .filter(|n| wanted(&payload.cases[*n]))
+            .collect();
+        catalog.units.push(CatalogUnit {
+            unit: Arc::new(unit),
+            payload,
+            numbers,
+        });
     }
     Ok(catalog)
 }
@@ -82,7 +92,9 @@ pub fn from_units(mut units: Vec<Unit>, dir: &PayloadDir) -> Result<Catalog> {
 impl Catalog {
     /// Every id, in plan order.
     pub fn ids(&self) -> impl Iterator<Item = String> {
-        self.units.iter().flat_map(|u| u.numbers.iter().map(|n| u.id(*n)))
+        self.units
+            .iter()
+            .flat_map(|u| u.numbers.iter().map(|n| u.id(*n)))
     }
 
     /// Every group that some case is in.

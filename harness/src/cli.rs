@@ -38,6 +38,8 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// List what could run; boots nothing
     List(ListOptions),
+    /// Build the payloads
+    Build(BuildOptions),
     /// Show which hypervisors can be used here
     Hypervisors,
     /// Validate unittests.yaml, expectations, case tables and cases.txt; boots nothing
@@ -137,6 +139,14 @@ pub struct ListOptions {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `assay build`
+#[derive(Debug, Args)]
+pub struct BuildOptions {
+    /// Only this architecture (repeat)
+    #[arg(long = "arch", value_name = "ARCH")]
+    pub archs: Vec<Arch>,
 }
 
 /// `assay check`

@@ -31,12 +31,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// The user's input is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Error { exit: exit::USAGE, message: message.into() }
+        Error {
+            exit: exit::USAGE,
+            message: message.into(),
+        }
     }
 
     /// There is nothing to run.
     pub fn nothing(message: impl Into<String>) -> Self {
-        Error { exit: exit::NOTHING_RAN, message: message.into() }
+        Error {
+            exit: exit::NOTHING_RAN,
+            message: message.into(),
+        }
     }
 
     /// `cannot <what> <path>: <why>`, for files.
@@ -70,8 +76,14 @@ mod tests {
 
     #[test]
     fn hints_name_the_nearest_word_or_nothing() {
-        assert_eq!(did_you_mean("grups", ["groups", "unit"]), " (did you mean 'groups'?)");
-        assert_eq!(did_you_mean("timout_s", ["timeout_s"]), " (did you mean 'timeout_s'?)");
+        assert_eq!(
+            did_you_mean("grups", ["groups", "unit"]),
+            " (did you mean 'groups'?)"
+        );
+        assert_eq!(
+            did_you_mean("timout_s", ["timeout_s"]),
+            " (did you mean 'timeout_s'?)"
+        );
         assert_eq!(did_you_mean("zebra", ["groups", "unit"]), "");
     }
 }

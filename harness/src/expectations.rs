@@ -88,7 +88,10 @@ impl Expectations {
     /// Reads `text`; `name` is the file's name in messages.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         // A file of comments alone is an empty list.
-        if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
+        if text
+            .lines()
+            .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
+        {
             return Ok(Self::default());
         }
         let raw: Vec<RawEntry> = serde_yaml::from_str(text)
@@ -105,16 +108,26 @@ impl Expectations {
                 .map_err(|e| wrong(format!("'{}' is not a glob: {e}", raw.id)))?;
             let versions = versions(raw.versions.as_deref().unwrap_or("")).map_err(wrong)?;
             let reason = raw.reason.split_whitespace().collect::<Vec<_>>().join(" ");
-            Ok(Entry { id, outcome: raw.outcome, reason, reference: raw.reference, versions })
+            Ok(Entry {
+                id,
+                outcome: raw.outcome,
+                reason,
+                reference: raw.reference,
+                versions,
+            })
         });
-        Ok(Expectations { entries: entries.collect::<Result<_>>()? })
+        Ok(Expectations {
+            entries: entries.collect::<Result<_>>()?,
+        })
     }
 
     /// Judges the result of case `id` on a hypervisor of version `version`.
     pub fn judge(&self, id: &str, version: &str, result: &CaseResult) -> Verdict {
         let version = numbers(version).unwrap_or_default();
-        let mut entries =
-            self.entries.iter().filter(|e| e.covers_id(id) && e.covers(&version));
+        let mut entries = self
+            .entries
+            .iter()
+            .filter(|e| e.covers_id(id) && e.covers(&version));
         match result.outcome {
             Outcome::Skip => Verdict::Expected,
             Outcome::Pass => match entries.next() {
@@ -167,7 +180,9 @@ fn versions(text: &str) -> std::result::Result<Vec<(Comparison, Vec<u64>)>, Stri
                 (">", Comparison::Greater),
                 ("=", Comparison::Equal),
             ];
-            let found = table.iter().find_map(|(sign, c)| Some((c, word.strip_prefix(sign)?)));
+            let found = table
+                .iter()
+                .find_map(|(sign, c)| Some((c, word.strip_prefix(sign)?)));
             let (comparison, rest) = found.unwrap_or((&Comparison::Equal, word));
             let numbers = numbers(rest)
                 .ok_or_else(|| format!("versions: '{word}' is not like '>=7.2' or '<9'"))?;
@@ -178,8 +193,14 @@ fn versions(text: &str) -> std::result::Result<Vec<(Comparison, Vec<u64>)>, Stri
 
 /// The leading dotted numbers of a version.
 fn numbers(text: &str) -> Option<Vec<u64>> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    text[..end].trim_end_matches('.').split('.').map(|n| n.parse().ok()).collect()
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    text[..end]
+        .trim_end_matches('.')
+        .split('.')
+        .map(|n| n.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -211,7 +232,10 @@ mod tests {
 
     #[test]
     fn a_pass_of_a_known_deviation_is_reported_as_fixed() {
-        assert!(matches!(judge("x86/svm/a/b", "8", Outcome::Pass), Verdict::Fixed(_)));
+        assert!(matches!(
+            judge("x86/svm/a/b", "8", Outcome::Pass),
+            Verdict::Fixed(_)
+        ));
         assert_eq!(judge("x86/svm/a/b", "9", Outcome::Pass), Verdict::Expected);
         assert_eq!(judge("x86/svm/a/b", "8", Outcome::Skip), Verdict::Expected);
     }
@@ -227,6 +251,11 @@ mod tests {
             let error = Expectations::parse("e", &TEXT.replace(from, to)).unwrap_err();
             assert!(error.message.contains(part), "{error}");
         }
-        assert!(Expectations::parse("e", "# nothing\n").unwrap().entries.is_empty());
+        assert!(
+            Expectations::parse("e", "# nothing\n")
+                .unwrap()
+                .entries
+                .is_empty()
+        );
     }
 }

@@ -81,7 +81,11 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the book for `entries`.
     pub fn new(entries: Vec<Entry>, exits_on_reset: bool, now: Instant) -> Self {
-        let index = entries.iter().enumerate().map(|(i, e)| (e.id.clone(), i)).collect();
+        let index = entries
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (e.id.clone(), i))
+            .collect();
         Ledger {
             results: vec![None; entries.len()],
             entries,
@@ -110,7 +114,10 @@ impl Ledger {
     /// When the running case, or the boot, exceeds its limit.
     pub fn deadline(&self) -> Instant {
         let limit = self.running.or(self.last).map(|i| self.entries[i].limit);
-        self.since + limit.or_else(|| self.entries.first().map(|e| e.limit)).unwrap_or_default()
+        self.since
+            + limit
+                .or_else(|| self.entries.first().map(|e| e.limit))
+                .unwrap_or_default()
     }
 
     /// Whether there is nothing more to learn from the machine: it may end now.
@@ -140,7 +147,12 @@ impl Ledger {
             _ if self.phase != Phase::Running => {}
             Event::Plan => self.since = now,
             Event::Start { id } => self.start(&id, now),
-            Event::Result { id, ok, skip, diagnostic } => {
+            Event::Result {
+                id,
+                ok,
+                skip,
+                diagnostic,
+            } => {
                 let result = match (ok, skip) {
                     (true, Some(need)) => CaseResult::skip(need),
                     (true, None) => CaseResult::plain(Outcome::Pass),
@@ -149,7 +161,14 @@ impl Ledger {
                         ..CaseResult::plain(Outcome::Fail)
                     },
                 };
-                self.result(&id, CaseResult { diagnostic, ..result }, now);
+                self.result(
+                    &id,
+                    CaseResult {
+                        diagnostic: *diagnostic,
+                        ..result
+                    },
+                    now,
+                );
             }
             Event::Expect(ends) => {
                 if self.running.is_some() {
@@ -204,7 +223,11 @@ impl Ledger {
     fn start(&mut self, id: &str, now: Instant) {
         if let Some(before) = self.running.take() {
             let text = "the payload went on to another case without a result for this one";
-            self.settle(before, CaseResult::caused(Outcome::Error, Kind::NoResult, text), now);
+            self.settle(
+                before,
+                CaseResult::caused(Outcome::Error, Kind::NoResult, text),
+                now,
+            );
         }
         self.since = now;
         self.expect = None;
@@ -265,16 +288,24 @@ impl Ledger {
     /// The machine died after the result of `i` and before the next case: what `i` left behind
     /// did it. A failure stays a failure.
     fn after_result(&mut self, i: usize, mut result: CaseResult) {
-        let Some(earlier) = &mut self.results[i] else { return };
+        let Some(earlier) = &mut self.results[i] else {
+            return;
+        };
         let died = result.diagnostic.message.clone().unwrap_or_default();
         match earlier.outcome {
             Outcome::Pass | Outcome::Skip => {
                 let word = earlier.outcome.word();
-                result.diagnostic.notes.push(format!("runner: this came after its result '{word}'"));
+                result
+                    .diagnostic
+                    .notes
+                    .push(format!("runner: this came after its result '{word}'"));
                 result.duration = earlier.duration;
                 *earlier = result;
             }
-            _ => earlier.diagnostic.notes.push(format!("runner: after its result: {died}")),
+            _ => earlier
+                .diagnostic
+                .notes
+                .push(format!("runner: after its result: {died}")),
         }
     }
 
@@ -332,7 +363,10 @@ impl Ledger {
         if self.results.iter().all(Option::is_none) && *end != End::Interrupted {
             let text = "the payload restarted without settling a case";
             let error = CaseResult::caused(Outcome::Error, Kind::NoResult, text);
-            self.results.iter_mut().take(1).for_each(|slot| *slot = Some(error.clone()));
+            self.results
+                .iter_mut()
+                .take(1)
+                .for_each(|slot| *slot = Some(error.clone()));
         }
         self.results
     }
@@ -377,9 +411,11 @@ impl Ledger {
         };
         let caused = |outcome, kind, text: &str| CaseResult::caused(outcome, kind, text);
         let mut result = match end {
-            End::Exited(0) if booting => {
-                caused(Outcome::Error, Kind::NoBoot, &format!("the hypervisor ended before the payload spoke{said}"))
-            }
+            End::Exited(0) if booting => caused(
+                Outcome::Error,
+                Kind::NoBoot,
+                &format!("the hypervisor ended before the payload spoke{said}"),
+            ),
             End::Exited(n) if booting => caused(
                 Outcome::Error,
                 Kind::NoBoot,
@@ -390,23 +426,39 @@ impl Ledger {
                 Kind::Reset,
                 "the machine reset or stopped without a word (a triple fault does that)",
             ),
-            End::Exited(n) => {
-                caused(Outcome::Crash, Kind::Exit, &format!("the hypervisor ended with status {n}{said}"))
-            }
+            End::Exited(n) => caused(
+                Outcome::Crash,
+                Kind::Exit,
+                &format!("the hypervisor ended with status {n}{said}"),
+            ),
             End::Signalled(n) => {
                 let name = signal_name(*n);
-                caused(Outcome::Crash, Kind::Signal, &format!("{name} killed the hypervisor{said}"))
+                caused(
+                    Outcome::Crash,
+                    Kind::Signal,
+                    &format!("{name} killed the hypervisor{said}"),
+                )
             }
-            End::CaseLimit if booting => {
-                caused(Outcome::Timeout, Kind::NoBoot, "the payload did not speak within the limit")
-            }
-            End::CaseLimit => caused(Outcome::Timeout, Kind::Timeout, "no result within the limit"),
-            End::UnitLimit => {
-                caused(Outcome::Timeout, Kind::Timeout, "the unit's time was used up while this case ran")
-            }
-            End::Stopped | End::Interrupted => {
-                caused(Outcome::Error, Kind::Interrupted, "the runner stopped the machine")
-            }
+            End::CaseLimit if booting => caused(
+                Outcome::Timeout,
+                Kind::NoBoot,
+                "the payload did not speak within the limit",
+            ),
+            End::CaseLimit => caused(
+                Outcome::Timeout,
+                Kind::Timeout,
+                "no result within the limit",
+            ),
+            End::UnitLimit => caused(
+                Outcome::Timeout,
+                Kind::Timeout,
+                "the unit's time was used up while this case ran",
+            ),
+            End::Stopped | End::Interrupted => caused(
+                Outcome::Error,
+                Kind::Interrupted,
+                "the runner stopped the machine",
+            ),
         };
         result.diagnostic.details = stderr.to_vec();
         result
@@ -433,5 +485,8 @@ fn signal_name(number: i32) -> String {
         (15, "SIGTERM"),
     ];
     let known = names.iter().find(|(n, _)| *n == number);
-    known.map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
+    known.map_or_else(
+        || format!("signal {number}"),
+        |(_, name)| (*name).to_owned(),
+    )
 }

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(options) => command::run::run(&cli.place, options),
         Command::List(options) => command::list::list(&cli.place, options),
+        Command::Build(options) => command::build::build(&cli.place, &options.archs),
         Command::Hypervisors => command::hypervisors::hypervisors(&cli.place),
         Command::Check(options) => command::check::check(&cli.place, options),
         Command::Compare(options) => command::compare::compare(options),

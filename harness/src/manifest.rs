@@ -158,7 +158,9 @@ impl Unit {
 /// Reads and validates the manifest at `path`.
 pub fn load(path: &Path) -> Result<Vec<Unit>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e))?;
-    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     parse(&name, &text)
 }
 
@@ -199,7 +201,9 @@ fn expand(raw: &RawUnit, at: &str) -> Result<Vec<Unit>> {
     slug("unit name", &raw.unit)?;
     slug("payload", &raw.payload)?;
     raw.groups.iter().try_for_each(|g| slug("group", g))?;
-    raw.variations.keys().try_for_each(|v| slug("variation", v))?;
+    raw.variations
+        .keys()
+        .try_for_each(|v| slug("variation", v))?;
     let cases = raw
         .cases
         .iter()
@@ -229,7 +233,10 @@ fn expand(raw: &RawUnit, at: &str) -> Result<Vec<Unit>> {
     };
     let mut units = vec![make(raw.unit.clone(), raw.machine.clone())?];
     for (word, over) in &raw.variations {
-        units.push(make(format!("{}_{word}", raw.unit), raw.machine.overlaid(over))?);
+        units.push(make(
+            format!("{}_{word}", raw.unit),
+            raw.machine.overlaid(over),
+        )?);
     }
     Ok(units)
 }
@@ -241,7 +248,10 @@ fn check_machine(arch: Arch, machine: &Machine, at: &str) -> Result<()> {
         return wrong(format!("cpus: {} is not within 1 to 512", machine.cpus()));
     }
     if !(1..=1 << 20).contains(&machine.memory_mib()) {
-        return wrong(format!("memory_mib: {} is not within 1 to 1048576", machine.memory_mib()));
+        return wrong(format!(
+            "memory_mib: {} is not within 1 to 1048576",
+            machine.memory_mib()
+        ));
     }
     let arm = [
         ("gic", machine.gic.is_some()),
@@ -271,7 +281,10 @@ fn check_machine(arch: Arch, machine: &Machine, at: &str) -> Result<()> {
         && !models.contains(&model.as_str())
     {
         let hint = did_you_mean(model, models.iter().copied());
-        return wrong(format!("machine: '{model}' is not one of {}{hint}", models.join(", ")));
+        return wrong(format!(
+            "machine: '{model}' is not one of {}{hint}",
+            models.join(", ")
+        ));
     }
     Ok(())
 }
@@ -283,7 +296,11 @@ fn unit_lines(text: &str) -> Vec<usize> {
         let line = line.strip_prefix("- ").map_or(line, str::trim_start);
         line.trim_start_matches(['{', ' ']).starts_with("unit:")
     };
-    text.lines().enumerate().filter(|(_, line)| key(line)).map(|(i, _)| i + 1).collect()
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| key(line))
+        .map(|(i, _)| i + 1)
+        .collect()
 }
 
 /// A YAML error as `file:line:column: what (did you mean ...?)`.
@@ -295,12 +312,21 @@ pub(crate) fn yaml_message(name: &str, error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or(&text);
     let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-    let unknown = ["unknown field", "unknown variant"].into_iter().find(|k| text.contains(k));
+    let unknown = ["unknown field", "unknown variant"]
+        .into_iter()
+        .find(|k| text.contains(k));
     match (unknown, words.split_first()) {
         (Some(kind), Some((word, known))) => {
-            let kind = if kind == "unknown field" { "key" } else { "word" };
+            let kind = if kind == "unknown field" {
+                "key"
+            } else {
+                "word"
+            };
             let hint = did_you_mean(word, known.iter().copied());
-            format!("{place}: unknown {kind} '{word}'{hint}; known are {}", known.join(", "))
+            format!(
+                "{place}: unknown {kind} '{word}'{hint}; known are {}",
+                known.join(", ")
+            )
         }
         _ => format!("{place}: {text}"),
     }
@@ -332,7 +358,10 @@ mod tests {
         let text = GOOD.replace("groups", "grups");
         let message = message(&text);
         assert!(message.starts_with("unittests.yaml:5:"), "{message}");
-        assert!(message.contains("unknown key 'grups' (did you mean 'groups'?)"), "{message}");
+        assert!(
+            message.contains("unknown key 'grups' (did you mean 'groups'?)"),
+            "{message}"
+        );
         let text = GOOD.replace("cpus", "cpu_s");
         assert!(self::message(&text).contains("did you mean 'cpus'?"));
     }
@@ -340,7 +369,10 @@ mod tests {
     #[test]
     fn an_unknown_architecture_is_refused_with_a_hint() {
         let message = message(&GOOD.replace("arch: x86", "arch: x68"));
-        assert!(message.contains("unknown word 'x68' (did you mean 'x86'?)"), "{message}");
+        assert!(
+            message.contains("unknown word 'x68' (did you mean 'x86'?)"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -176,7 +176,10 @@ impl CaseResult {
 
     /// A skip for the lack of `need`.
     pub fn skip(need: impl Into<String>) -> Self {
-        CaseResult { need: Some(need.into()), ..CaseResult::plain(Outcome::Skip) }
+        CaseResult {
+            need: Some(need.into()),
+            ..CaseResult::plain(Outcome::Skip)
+        }
     }
 }
 
@@ -187,7 +190,10 @@ mod tests {
     #[test]
     fn kinds_have_kebab_words() {
         assert_eq!(Kind::NoBoot.word(), "no-boot");
-        assert_eq!(serde_json::to_string(&Kind::BadTranscript).unwrap(), "\"bad-transcript\"");
+        assert_eq!(
+            serde_json::to_string(&Kind::BadTranscript).unwrap(),
+            "\"bad-transcript\""
+        );
         assert_eq!(Kind::BadTranscript.word(), "bad-transcript");
     }
 }

@@ -57,7 +57,12 @@ impl PayloadDir {
     pub fn path(&self, arch: Arch, payload: &str) -> PathBuf {
         match &self.over {
             Some(dir) => dir.join(arch.word()).join(payload),
-            None => self.root.join("target").join(arch.target()).join("guest").join(payload),
+            None => self
+                .root
+                .join("target")
+                .join(arch.target())
+                .join("guest")
+                .join(payload),
         }
     }
 }
@@ -66,14 +71,23 @@ impl PayloadDir {
 pub fn read(path: &Path, arch: Arch) -> Result<Payload> {
     let file = std::fs::File::open(path).map_err(|e| {
         let cure = "build the payloads with ./run_tests.sh or `assay run --build`";
-        Error::usage(format!("cannot open payload {}: {e}; {cure}", path.display()))
+        Error::usage(format!(
+            "cannot open payload {}: {e}; {cure}",
+            path.display()
+        ))
     })?;
     let cache = ReadCache::new(file);
     let cases = cases(&cache, arch).map_err(|why| {
         let cure = "build it again with ./run_tests.sh or `assay run --build`";
-        Error::usage(format!("cannot use payload {}: {why}; {cure}", path.display()))
+        Error::usage(format!(
+            "cannot use payload {}: {why}; {cure}",
+            path.display()
+        ))
     })?;
-    Ok(Payload { path: path.to_owned(), cases })
+    Ok(Payload {
+        path: path.to_owned(),
+        cases,
+    })
 }
 
 type Elf = FileHeader64<Endianness>;
@@ -126,11 +140,16 @@ fn cases(data: &ReadCache<std::fs::File>, arch: Arch) -> Why<Vec<Case>> {
         .ok_or_else(|| format!("it holds no case table (section {})", table::SECTION))?;
     let bytes = section.data(endian, data).map_err(broken)?;
     if bytes.len() % table::RECORD_SIZE != 0 {
-        return Err(format!("its case table of {} bytes is no whole number of records", bytes.len()));
+        return Err(format!(
+            "its case table of {} bytes is no whole number of records",
+            bytes.len()
+        ));
     }
     let reader = Reader { endian, segments };
-    let mut cases: Vec<Case> =
-        bytes.chunks(table::RECORD_SIZE).map(|r| reader.case(r)).collect::<Why<_>>()?;
+    let mut cases: Vec<Case> = bytes
+        .chunks(table::RECORD_SIZE)
+        .map(|r| reader.case(r))
+        .collect::<Why<_>>()?;
     cases.sort_by(|a, b| a.path.cmp(&b.path));
     match cases.windows(2).find(|w| w[0].path == w[1].path) {
         Some(twice) => Err(format!("it holds case '{}' twice", twice[0].path)),
@@ -172,10 +191,13 @@ impl Reader<'_> {
             s.bytes.get(from..to)
         });
         let bytes = bytes.ok_or_else(|| {
-            format!("its case table points outside the file (address {address:#x}, length {length})")
+            format!(
+                "its case table points outside the file (address {address:#x}, length {length})"
+            )
         })?;
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| format!("its case table holds text that is not UTF-8 (at {address:#x})"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| {
+            format!("its case table holds text that is not UTF-8 (at {address:#x})")
+        })?;
         Ok(text.to_owned())
     }
 
@@ -185,10 +207,16 @@ impl Reader<'_> {
         let module = self.text(r, offset_of!(table::Record, module))?;
         let name = self.text(r, offset_of!(table::Record, name))?;
         let file = self.text(r, offset_of!(table::Record, file))?;
-        let topic = module.split("::").skip(1).map(|s| format!("{s}/")).collect::<String>();
+        let topic = module
+            .split("::")
+            .skip(1)
+            .map(|s| format!("{s}/"))
+            .collect::<String>();
         let path = topic + &name;
         if let Some(bad) = path.split('/').find(|s| !assay_protocol::id::is_segment(s)) {
-            return Err(format!("its case table holds the illegal name '{bad}' in '{path}'"));
+            return Err(format!(
+                "its case table holds the illegal name '{bad}' in '{path}'"
+            ));
         }
         let words = |text: String| text.split_ascii_whitespace().map(str::to_owned).collect();
         let timeout = self.u32(r, offset_of!(table::Record, timeout_s));
@@ -199,7 +227,10 @@ impl Reader<'_> {
             n => return Err(format!("case '{path}' ends in an unknown way ({n})")),
         };
         Ok(Case {
-            doc: self.text(r, offset_of!(table::Record, doc))?.trim().replace('\n', " "),
+            doc: self
+                .text(r, offset_of!(table::Record, doc))?
+                .trim()
+                .replace('\n', " "),
             spec: self.text(r, offset_of!(table::Record, spec))?,
             needs: words(self.text(r, offset_of!(table::Record, needs))?),
             groups: words(self.text(r, offset_of!(table::Record, groups))?),

@@ -60,12 +60,18 @@ pub fn plan(
     hypervisors: &[Arc<dyn Hypervisor>],
     images: &Path,
 ) -> Result<Plan> {
-    let mut plan = Plan { many: hypervisors.len() > 1, ..Plan::default() };
+    let mut plan = Plan {
+        many: hypervisors.len() > 1,
+        ..Plan::default()
+    };
     for hypervisor in hypervisors {
         let mut offers: HashMap<Arch, std::result::Result<Offer, Unavailable>> = HashMap::new();
         for unit in &selected.units {
             let arch = unit.unit.arch;
-            let offer = offers.entry(arch).or_insert_with(|| hypervisor.probe(arch)).clone();
+            let offer = offers
+                .entry(arch)
+                .or_insert_with(|| hypervisor.probe(arch))
+                .clone();
             let image = match (&offer, hypervisor.boot(arch)) {
                 (Ok(_), Boot::Image) => image(&unit.payload.path, arch, images)?,
                 _ => unit.payload.path.clone(),
@@ -74,7 +80,14 @@ pub fn plan(
             let first = plan.cases + 1;
             plan.cases += unit.numbers.len();
             let hypervisor = Arc::clone(hypervisor);
-            plan.jobs.push(Job { unit: unit.clone(), hypervisor, offer, image, first, log });
+            plan.jobs.push(Job {
+                unit: unit.clone(),
+                hypervisor,
+                offer,
+                image,
+                first,
+                log,
+            });
         }
     }
     Ok(plan)
@@ -86,7 +99,11 @@ fn image(elf: &Path, arch: Arch, dir: &Path) -> Result<PathBuf> {
     let time = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
     let name = elf.file_name().unwrap_or_default().to_string_lossy();
     // Two payload directories may hold files of the same name.
-    let place = elf.parent().unwrap_or(Path::new("")).as_os_str().as_encoded_bytes();
+    let place = elf
+        .parent()
+        .unwrap_or(Path::new(""))
+        .as_os_str()
+        .as_encoded_bytes();
     let hash = place.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
     });

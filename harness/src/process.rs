@@ -27,7 +27,10 @@ pub struct CommandLine {
 impl CommandLine {
     /// A command line that runs `program`.
     pub fn new(program: impl Into<OsString>) -> Self {
-        CommandLine { program: program.into(), args: Vec::new() }
+        CommandLine {
+            program: program.into(),
+            args: Vec::new(),
+        }
     }
 
     /// Appends one argument.
@@ -46,7 +49,12 @@ impl CommandLine {
     pub fn shell(&self) -> String {
         let mut line = String::new();
         for word in std::iter::once(&self.program).chain(&self.args) {
-            let _ = write!(line, "{}{}", if line.is_empty() { "" } else { " " }, quote(word));
+            let _ = write!(
+                line,
+                "{}{}",
+                if line.is_empty() { "" } else { " " },
+                quote(word)
+            );
         }
         line
     }
@@ -149,7 +157,11 @@ impl Machine {
 
     fn drain_stderr(&mut self) {
         let mut buffer = [0; 4096];
-        let n = self.child.stderr.as_mut().map_or(0, |e| e.read(&mut buffer).unwrap_or(0));
+        let n = self
+            .child
+            .stderr
+            .as_mut()
+            .map_or(0, |e| e.read(&mut buffer).unwrap_or(0));
         self.stderr_open = n != 0;
         self.stderr.extend_from_slice(&buffer[..n]);
         if self.stderr.len() > STDERR_BYTES {
@@ -177,9 +189,14 @@ impl Machine {
     /// The last lines of standard error.
     pub fn stderr(&mut self) -> Vec<String> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         while self.stderr_open {
-            let Some(err) = self.child.stderr.as_ref() else { break };
+            let Some(err) = self.child.stderr.as_ref() else {
+                break;
+            };
             let mut fds = [PollFd::from_borrowed_fd(err.as_fd(), PollFlags::IN)];
             match poll(&mut fds, Some(&now)) {
                 Ok(n) if n > 0 => self.drain_stderr(),
@@ -187,9 +204,16 @@ impl Machine {
             }
         }
         let text = String::from_utf8_lossy(&self.stderr);
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect();
         let from = lines.len().saturating_sub(STDERR_LINES);
-        lines[from..].iter().map(|l| l.chars().take(300).collect()).collect()
+        lines[from..]
+            .iter()
+            .map(|l| l.chars().take(300).collect())
+            .collect()
     }
 }
 
@@ -208,7 +232,10 @@ pub fn ended(status: ExitStatus) -> std::result::Result<i32, i32> {
 }
 
 /// Nothing outlives the runner, even when the runner is killed by SIGKILL.
-#[expect(unsafe_code, reason = "only the child itself can ask for its parent-death signal")]
+#[expect(
+    unsafe_code,
+    reason = "only the child itself can ask for its parent-death signal"
+)]
 fn die_with_parent(process: &mut Command) {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     let parent = rustix::process::getpid();
@@ -233,7 +260,10 @@ pub struct Log {
 impl Log {
     /// Creates the log at `path`; `limit` is the most it keeps, in bytes.
     pub fn create(path: &std::path::Path, limit: usize) -> io::Result<Self> {
-        Ok(Log { file: File::create(path)?, left: limit })
+        Ok(Log {
+            file: File::create(path)?,
+            left: limit,
+        })
     }
 
     /// A line of our own.
@@ -287,7 +317,11 @@ mod tests {
         let Output::Bytes(n) = machine.read(&mut buffer, Duration::from_secs(5)).unwrap() else {
             panic!()
         };
-        let pid: i32 = std::str::from_utf8(&buffer[..n]).unwrap().trim().parse().unwrap();
+        let pid: i32 = std::str::from_utf8(&buffer[..n])
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         machine.kill();
         let gone = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
             Ok(stat) => stat.contains(") Z "),

@@ -21,13 +21,17 @@ impl Bar {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(Some(cases as u64), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}")
+        {
             bar.set_style(style);
         }
         if visible {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
-        Bar { bar, running: Mutex::default() }
+        Bar {
+            bar,
+            running: Mutex::default(),
+        }
     }
 
     /// Case `id` of job `job` runs now.

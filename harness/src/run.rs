@@ -56,7 +56,10 @@ fn batches(job: &Job) -> VecDeque<Vec<usize>> {
     let (together, alone): (Vec<usize>, Vec<usize>) =
         (0..job.unit.numbers.len()).partition(|i| ends(i) == Ends::Returns);
     let first = (!together.is_empty()).then_some(together);
-    first.into_iter().chain(alone.into_iter().map(|i| vec![i])).collect()
+    first
+        .into_iter()
+        .chain(alone.into_iter().map(|i| vec![i]))
+        .collect()
 }
 
 /// Numbers as `0-11,13`.
@@ -68,7 +71,13 @@ fn selection(numbers: impl Iterator<Item = usize>) -> String {
             _ => ranges.push((n, n)),
         }
     }
-    let word = |(a, b): &(usize, usize)| if a == b { format!("{a}") } else { format!("{a}-{b}") };
+    let word = |(a, b): &(usize, usize)| {
+        if a == b {
+            format!("{a}")
+        } else {
+            format!("{a}-{b}")
+        }
+    };
     ranges.iter().map(word).collect::<Vec<_>>().join(",")
 }
 
@@ -118,7 +127,11 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
         duration: begun.elapsed(),
     };
     if let Err(why) = &job.offer {
-        return all(CaseResult::caused(Outcome::Error, Kind::Unavailable, &why.0));
+        return all(CaseResult::caused(
+            Outcome::Error,
+            Kind::Unavailable,
+            &why.0,
+        ));
     }
     if let Err(unmet) = job.hypervisor.supports(&job.unit.unit) {
         return all(CaseResult::skip(unmet.0));
@@ -144,11 +157,28 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
         number += 1;
         let entries = batch.iter().map(|&i| {
             let case = job.unit.case(job.unit.numbers[i]);
-            let limit = settings.timeout_s.or(case.timeout_s).unwrap_or(job.unit.unit.timeout_s);
-            Entry { id: ids[i].clone(), ends: case.ends, limit: scaled(limit, settings.scale) }
+            let limit = settings
+                .timeout_s
+                .or(case.timeout_s)
+                .unwrap_or(job.unit.unit.timeout_s);
+            Entry {
+                id: ids[i].clone(),
+                ends: case.ends,
+                limit: scaled(limit, settings.scale),
+            }
         });
-        let ledger = Ledger::new(entries.collect(), job.hypervisor.exits_on_reset(), Instant::now());
-        let mut one = OneLaunch { job, log: &mut log, settings, watch, unit_deadline };
+        let ledger = Ledger::new(
+            entries.collect(),
+            job.hypervisor.exits_on_reset(),
+            Instant::now(),
+        );
+        let mut one = OneLaunch {
+            job,
+            log: &mut log,
+            settings,
+            watch,
+            unit_deadline,
+        };
         let (line, settled) = with_launch(job, &batch, number, &scratch, |l| one.run(l, ledger));
         if number == 1 {
             command = line;
@@ -165,14 +195,25 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
         }
     }
     let _ = std::fs::remove_dir_all(&scratch);
-    let results = results.into_iter().map(|r| r.unwrap_or_else(|| not_run(settings))).collect();
-    UnitReport { results, command, launches: number, duration: begun.elapsed() }
+    let results = results
+        .into_iter()
+        .map(|r| r.unwrap_or_else(|| not_run(settings)))
+        .collect();
+    UnitReport {
+        results,
+        command,
+        launches: number,
+        duration: begun.elapsed(),
+    }
 }
 
 /// The result of a case that had no turn because the run ended.
 pub fn not_run(settings: &Settings) -> CaseResult {
     let (kind, text) = match settings.interrupt.signalled() {
-        true => (Kind::Interrupted, "the run was interrupted before this case had a result"),
+        true => (
+            Kind::Interrupted,
+            "the run was interrupted before this case had a result",
+        ),
         false => (Kind::NotRun, "the run ended before this case had its turn"),
     };
     CaseResult::caused(Outcome::Error, kind, text)
@@ -287,7 +328,11 @@ impl OneLaunch<'_> {
     }
 
     /// Answers a service request. Without an answer the event stays, and is the case's error.
-    fn serve(&mut self, event: Event, session: Option<&mut (dyn Session + 'static)>) -> Option<Event> {
+    fn serve(
+        &mut self,
+        event: Event,
+        session: Option<&mut (dyn Session + 'static)>,
+    ) -> Option<Event> {
         let (Event::Service(request), Some(session)) = (&event, session) else {
             return Some(event);
         };

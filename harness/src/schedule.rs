@@ -49,7 +49,10 @@ pub fn schedule(
         Width::Cpus(_) => (plan.jobs[job].unit.unit.machine.cpus() as usize).clamp(1, total),
         Width::Machines(_) => 1,
     };
-    let room = Mutex::new(Room { next: 0, free: total });
+    let room = Mutex::new(Room {
+        next: 0,
+        free: total,
+    });
     let freed = Condvar::new();
     let (sender, receiver) = mpsc::channel();
     // Each worker starts its machines itself: they die with the thread that started them.
@@ -94,7 +97,9 @@ pub fn schedule(
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         while next < plan.jobs.len() {
-            let Ok((job, report)) = receiver.recv() else { return };
+            let Ok((job, report)) = receiver.recv() else {
+                return;
+            };
             waiting.insert(job, report);
             while let Some(report) = waiting.remove(&next) {
                 release(next, report);

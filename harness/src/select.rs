@@ -39,9 +39,8 @@ impl Filter {
     fn new(text: &str) -> Result<Self> {
         if let Some(source) = text.strip_prefix('/') {
             let source = source.strip_suffix('/').unwrap_or(source);
-            let regex = Regex::new(source).map_err(|e| {
-                Error::usage(format!("'{text}' is not a regular expression: {e}"))
-            })?;
+            let regex = Regex::new(source)
+                .map_err(|e| Error::usage(format!("'{text}' is not a regular expression: {e}")))?;
             return Ok(Filter::Regex(regex));
         }
         let glob = Pattern::new(text.trim_end_matches('/'))
@@ -55,7 +54,8 @@ impl Filter {
             Filter::Regex(regex) => regex.is_match(id),
             Filter::Glob(glob) => {
                 let ends = id.match_indices('/').map(|(i, _)| i).chain([id.len()]);
-                ends.into_iter().any(|end| glob.matches_with(&id[..end], GLOB))
+                ends.into_iter()
+                    .any(|end| glob.matches_with(&id[..end], GLOB))
                     || (!glob.as_str().contains('/') && glob.matches_with(unit, GLOB))
             }
         }
@@ -72,7 +72,11 @@ impl Filter {
 
 /// The architectures that the filters leave open: payloads of the others need not exist.
 pub fn archs(request: &Request, archs: &[Arch]) -> Vec<Arch> {
-    let all = if archs.is_empty() { &Arch::ALL[..] } else { archs };
+    let all = if archs.is_empty() {
+        &Arch::ALL[..]
+    } else {
+        archs
+    };
     let named = |filter: &String| Arch::from_word(filter.split('/').next()?);
     let named: Option<Vec<Arch>> = request.filters.iter().map(named).collect();
     match named {
@@ -87,8 +91,11 @@ pub fn archs(request: &Request, archs: &[Arch]) -> Vec<Arch> {
 
 /// Cuts `catalog` down to what `request` asks for.
 pub fn select(catalog: &Catalog, request: &Request) -> Result<Catalog> {
-    let filters =
-        request.filters.iter().map(|f| Filter::new(f)).collect::<Result<Vec<Filter>>>()?;
+    let filters = request
+        .filters
+        .iter()
+        .map(|f| Filter::new(f))
+        .collect::<Result<Vec<Filter>>>()?;
     let known = catalog.groups();
     let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
     for group in &request.groups {
@@ -140,7 +147,9 @@ pub fn select(catalog: &Catalog, request: &Request) -> Result<Catalog> {
         )));
     }
     if selected.units.is_empty() {
-        return Err(Error::nothing("nothing to run: no case is in this selection"));
+        return Err(Error::nothing(
+            "nothing to run: no case is in this selection",
+        ));
     }
     Ok(selected)
 }
@@ -182,18 +191,30 @@ mod tests {
             ends: Ends::Returns,
         };
         let cases = vec![case("vmrun/a", &[]), case("vmrun/b", &["npt"])];
-        let payload = Arc::new(Payload { path: "x".into(), cases });
-        let units = manifest::parse("u", yaml).unwrap().into_iter().map(|unit| CatalogUnit {
-            unit: Arc::new(unit),
-            payload: Arc::clone(&payload),
-            numbers: vec![0, 1],
+        let payload = Arc::new(Payload {
+            path: "x".into(),
+            cases,
         });
-        Catalog { units: units.collect() }
+        let units = manifest::parse("u", yaml)
+            .unwrap()
+            .into_iter()
+            .map(|unit| CatalogUnit {
+                unit: Arc::new(unit),
+                payload: Arc::clone(&payload),
+                numbers: vec![0, 1],
+            });
+        Catalog {
+            units: units.collect(),
+        }
     }
 
     fn ids(filters: &[&str], groups: &[&str], all: bool) -> Result<Vec<String>> {
         let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        let request = Request { filters: own(filters), groups: own(groups), all };
+        let request = Request {
+            filters: own(filters),
+            groups: own(groups),
+            all,
+        };
         Ok(select(&catalog(), &request)?.ids().collect())
     }
 
@@ -211,7 +232,14 @@ mod tests {
 
     #[test]
     fn filters_are_globs_units_or_regular_expressions() {
-        for filter in ["svm", "x86/svm", "x86/svm/", "x86/s*m/**", "/svm/vmrun/", "x86/svm/*"] {
+        for filter in [
+            "svm",
+            "x86/svm",
+            "x86/svm/",
+            "x86/s*m/**",
+            "/svm/vmrun/",
+            "x86/svm/*",
+        ] {
             assert_eq!(ids(&[filter], &[], false).unwrap(), SVM, "{filter}");
         }
         assert_eq!(ids(&["x86/*/*/b"], &[], false).unwrap().len(), 2);
@@ -220,7 +248,10 @@ mod tests {
 
     #[test]
     fn groups_include_and_exclude() {
-        assert_eq!(ids(&[], &["npt"], false).unwrap(), ["x86/svm/vmrun/b", "x86/slow/vmrun/b"]);
+        assert_eq!(
+            ids(&[], &["npt"], false).unwrap(),
+            ["x86/svm/vmrun/b", "x86/slow/vmrun/b"]
+        );
         assert_eq!(ids(&[], &["!npt"], false).unwrap(), SVM[..1]);
     }
 
@@ -228,10 +259,19 @@ mod tests {
     fn mistakes_are_named() {
         let error = ids(&[], &["swm"], false).unwrap_err();
         assert_eq!(error.exit, 2);
-        assert!(error.message.contains("unknown group 'swm' (did you mean 'svm'?)"));
+        assert!(
+            error
+                .message
+                .contains("unknown group 'swm' (did you mean 'svm'?)")
+        );
         let error = ids(&["x86/svm/**", "x86/sbm"], &[], false).unwrap_err();
         assert_eq!(error.exit, 3);
-        assert!(error.message.contains("'x86/sbm' (did you mean 'x86/svm'?)"), "{error}");
+        assert!(
+            error
+                .message
+                .contains("'x86/sbm' (did you mean 'x86/svm'?)"),
+            "{error}"
+        );
         assert_eq!(ids(&["/(/"], &[], false).unwrap_err().exit, 2);
         assert_eq!(ids(&["[a"], &[], false).unwrap_err().exit, 2);
     }

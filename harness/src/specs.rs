@@ -17,9 +17,13 @@ impl Specs {
     pub fn parse(text: &str) -> Self {
         let mut known = BTreeSet::new();
         for line in text.lines() {
-            let Some(row) = line.trim().strip_prefix('|') else { continue };
+            let Some(row) = line.trim().strip_prefix('|') else {
+                continue;
+            };
             let mut cells = row.split('|').map(|c| c.trim().trim_matches('`'));
-            let (Some(document), Some(section)) = (cells.next(), cells.next()) else { continue };
+            let (Some(document), Some(section)) = (cells.next(), cells.next()) else {
+                continue;
+            };
             let rule = |text: &str| text.chars().all(|c| "-: ".contains(c));
             if !document.is_empty() && !section.is_empty() && !rule(document) {
                 known.insert(format!("{document} {section}"));
@@ -50,10 +54,20 @@ mod tests {
             "# Specs\n| doc | section | title |\n| --- | --- | --- |\n\
              | APM 2 | 15.5.1 | Basic operation |\n| SA22-7832 | 10 | Control |\n",
         );
-        for known in ["APM 2 15.5.1", "APM 2 15.5.1 VMRUN", "SA22-7832 10 TEST PROTECTION"] {
+        for known in [
+            "APM 2 15.5.1",
+            "APM 2 15.5.1 VMRUN",
+            "SA22-7832 10 TEST PROTECTION",
+        ] {
             assert!(specs.knows(known), "{known}");
         }
-        for unknown in ["APM 2 15.5", "APM 2 15.5.12", "SDM 1", "", "APM 2 15.5.1; SDM 1"] {
+        for unknown in [
+            "APM 2 15.5",
+            "APM 2 15.5.12",
+            "SDM 1",
+            "",
+            "APM 2 15.5.1; SDM 1",
+        ] {
             assert!(!specs.knows(unknown), "{unknown}");
         }
     }

@@ -31,22 +31,34 @@ pub struct Stream {
     pub bailed: bool,
 }
 
-/// Rewrites TAP13 so that `tap_parser` reads it.
-fn map(text: &str) -> (String, bool) {
-    let mut out = String::from("TAP version 14\n");
-    let mut bailed = false;
+/// A stream's frame, which `tap_parser` does not report when it is broken.
+struct Frame {
+    plan: Option<usize>,
+    bailed: bool,
+}
+
+/// Rewrites TAP13 so that `tap_parser` reads it: it stops at the plan's count, so a plan that
+/// counts the test lines replaces the stream's own.
+fn map(text: &str) -> (String, Frame) {
+    let mut tests = String::new();
+    let mut count = 0;
+    let mut frame = Frame {
+        plan: None,
+        bailed: false,
+    };
     for line in text.lines() {
         if line.starts_with("Bail out!") {
-            bailed = true;
-        } else if line.starts_with("1..") {
-            out.push_str(line.split('#').next().unwrap_or(line).trim_end());
-            out.push('\n');
-        } else if line.starts_with("ok") || line.starts_with("not ok") {
-            out.push_str(&escape(line));
-            out.push('\n');
+            frame.bailed = true;
+        } else if let Some(plan) = line.strip_prefix("1..") {
+            let plan = plan.split([' ', '#']).next().unwrap_or(plan);
+            frame.plan = frame.plan.or(plan.parse().ok());
+        } else if line.starts_with("ok ") || line.starts_with("not ok ") {
+            count += 1;
+            tests.push_str(&escape(line));
+            tests.push('\n');
         }
     }
-    (out, bailed)
+    (format!("TAP version 14\n1..{count}\n{tests}"), frame)
 }
 
 /// Escapes every `#` but the one that starts a directive.
@@ -55,7 +67,10 @@ fn escape(line: &str) -> String {
         let word = rest.trim_start().get(..4).unwrap_or("");
         word.eq_ignore_ascii_case("skip") || word.eq_ignore_ascii_case("todo")
     };
-    let at = line.match_indices(" #").find(|(i, _)| directive(&line[i + 2..])).map(|(i, _)| i);
+    let at = line
+        .match_indices(" #")
+        .find(|(i, _)| directive(&line[i + 2..]))
+        .map(|(i, _)| i);
     let (title, rest) = line.split_at(at.unwrap_or(line.len()));
     let title = title.replace("\\#", "#").replace('#', "\\#");
     match rest.split_at_checked(2) {
@@ -66,29 +81,38 @@ fn escape(line: &str) -> String {
 
 /// Reads `text`.
 pub fn read(text: &str) -> Result<Stream, String> {
-    let (mapped, bailed) = map(text);
+    let (mapped, frame) = map(text);
     let mut parser = TapParser::new();
     let document = parser.parse(&mapped).map_err(|e| e.to_string())?;
-    let mut stream = Stream { bailed, ..Stream::default() };
+    let mut stream = Stream {
+        plan: frame.plan,
+        bailed: frame.bailed,
+        points: Vec::new(),
+    };
     for statement in document {
-        match statement {
-            TapStatement::Plan(plan) => stream.plan = Some(plan.count),
-            TapStatement::TestPoint(test) => {
-                let reason = |key: DirectiveKind| {
-                    let found = test.directive.as_ref().filter(|d| d.kind == key);
-                    found.map(|d| d.reason.unwrap_or_default().trim().to_owned())
-                };
-                let outcome = match (test.result, reason(DirectiveKind::Skip)) {
-                    (true, Some(_)) => Outcome::Skip,
-                    (true, None) => Outcome::Pass,
-                    (false, _) => Outcome::Fail,
-                };
-                let title = test.desc.unwrap_or_default();
-                let title = title.trim_start_matches("- ").replace("\\#", "#").trim().to_owned();
-                let todo = reason(DirectiveKind::Todo);
-                stream.points.push(Point { number: test.number, title, outcome, todo });
-            }
-            _ => {}
+        if let TapStatement::TestPoint(test) = statement {
+            let reason = |key: DirectiveKind| {
+                let found = test.directive.as_ref().filter(|d| d.kind == key);
+                found.map(|d| d.reason.unwrap_or_default().trim().to_owned())
+            };
+            let outcome = match (test.result, reason(DirectiveKind::Skip)) {
+                (true, Some(_)) => Outcome::Skip,
+                (true, None) => Outcome::Pass,
+                (false, _) => Outcome::Fail,
+            };
+            let title = test.desc.unwrap_or_default();
+            let title = title
+                .trim_start_matches("- ")
+                .replace("\\#", "#")
+                .trim()
+                .to_owned();
+            let todo = reason(DirectiveKind::Todo);
+            stream.points.push(Point {
+                number: test.number,
+                title,
+                outcome,
+                todo,
+            });
         }
     }
     Ok(stream)
@@ -112,7 +136,9 @@ pub fn validate(text: &str) -> Result<Stream, String> {
             "  ..." if block => block = false,
             _ => {}
         }
-        let known = ["ok ", "not ok ", "# ", "Bail out!"].iter().any(|p| line.starts_with(p));
+        let known = ["ok ", "not ok ", "# ", "Bail out!"]
+            .iter()
+            .any(|p| line.starts_with(p));
         if line.is_empty() || !(inside || block || known) || (block && !line.starts_with("  ")) {
             return Err(format!("line {} is no TAP: '{line}'", i + 3));
         }
@@ -123,7 +149,11 @@ pub fn validate(text: &str) -> Result<Stream, String> {
         return Err("the numbers have gaps".into());
     }
     if stream.plan != Some(stream.points.len()) {
-        return Err(format!("plan {:?}, but {} tests", stream.plan, stream.points.len()));
+        return Err(format!(
+            "plan {:?}, but {} tests",
+            stream.plan,
+            stream.points.len()
+        ));
     }
     let mut titles: Vec<&str> = stream.points.iter().map(|p| p.title.as_str()).collect();
     titles.sort_unstable();
@@ -144,7 +174,10 @@ mod tests {
     fn our_own_streams_are_read() {
         let stream = validate(TEXT).unwrap();
         let outcomes: Vec<_> = stream.points.iter().map(|p| p.outcome).collect();
-        assert_eq!(outcomes, [Outcome::Pass, Outcome::Fail, Outcome::Skip, Outcome::Fail]);
+        assert_eq!(
+            outcomes,
+            [Outcome::Pass, Outcome::Fail, Outcome::Skip, Outcome::Fail]
+        );
         assert_eq!(stream.points[1].title, "a/c");
         assert_eq!(stream.points[3].todo.as_deref(), Some("known (no. 5)"));
     }
@@ -168,7 +201,10 @@ mod tests {
             ("  ...", "..."),
             ("1..4\n", "1..4\n\n"),
         ] {
-            assert!(validate(&TEXT.replacen(from, to, 1)).is_err(), "{from} -> {to}");
+            assert!(
+                validate(&TEXT.replacen(from, to, 1)).is_err(),
+                "{from} -> {to}"
+            );
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum Event {
         /// The missing need.
         skip: Option<String>,
         /// Its block.
-        diagnostic: Diagnostic,
+        diagnostic: Box<Diagnostic>,
     },
     /// What happens next to the machine is the case's result.
     Expect(Ends),
@@ -81,7 +81,9 @@ impl Lines {
     fn take(&mut self) -> String {
         let line: Vec<u8> = self.line.iter().copied().filter(|b| *b != 0).collect();
         self.line.clear();
-        String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()
+        String::from_utf8_lossy(&line)
+            .trim_end_matches('\r')
+            .to_owned()
     }
 }
 
@@ -132,8 +134,13 @@ impl Transcript {
 
     fn settle(&mut self, events: &mut Vec<Event>) {
         if let Some(p) = self.pending.take() {
-            let diagnostic = p.block.map(|b| b.diagnostic).unwrap_or_default();
-            events.push(Event::Result { id: p.id, ok: p.ok, skip: p.skip, diagnostic });
+            let diagnostic = Box::new(p.block.map(|b| b.diagnostic).unwrap_or_default());
+            events.push(Event::Result {
+                id: p.id,
+                ok: p.ok,
+                skip: p.skip,
+                diagnostic,
+            });
         }
     }
 
@@ -185,7 +192,12 @@ impl Transcript {
             None => (rest, None),
         };
         let id = id.trim_end().to_owned();
-        self.pending = Some(Pending { id, ok, skip, block: None });
+        self.pending = Some(Pending {
+            id,
+            ok,
+            skip,
+            block: None,
+        });
         None
     }
 }
@@ -195,7 +207,9 @@ fn comment_event(line: &str, comment: &str) -> Event {
     if let Some(rest) = after(line::START)
         && let Some((_, id)) = rest.split_once(' ')
     {
-        return Event::Start { id: id.trim().to_owned() };
+        return Event::Start {
+            id: id.trim().to_owned(),
+        };
     }
     if let Some(how) = after(line::EXPECT) {
         match how.as_str() {
@@ -207,7 +221,8 @@ fn comment_event(line: &str, comment: &str) -> Event {
     if line.trim_end() == line::DONE {
         return Event::Done;
     }
-    let kinds: [(&str, fn(String) -> Event); 5] = [
+    type Make = fn(String) -> Event;
+    let kinds: [(&str, Make); 5] = [
         (line::PANIC, Event::Panic),
         (line::EXCEPTION, Event::Exception),
         (line::RESTART, Event::Restart),
@@ -241,7 +256,9 @@ impl Block {
             }
             return;
         }
-        let Some((name, value)) = line.split_once(':') else { return };
+        let Some((name, value)) = line.split_once(':') else {
+            return;
+        };
         let (name, value) = (name.trim(), value.trim());
         self.list = value.is_empty().then(|| name.to_owned());
         if value.is_empty() {
@@ -263,7 +280,9 @@ impl Block {
 /// A scalar's text: double-quoted as the protocol says, or bare.
 fn scalar(text: &str) -> String {
     let text = text.trim();
-    let Some(inner) = text.strip_prefix('"') else { return text.to_owned() };
+    let Some(inner) = text.strip_prefix('"') else {
+        return text.to_owned();
+    };
     let mut out = String::new();
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
@@ -301,7 +320,12 @@ mod tests {
     }
 
     fn pass(id: &str) -> Event {
-        Event::Result { id: id.into(), ok: true, skip: None, diagnostic: Diagnostic::default() }
+        Event::Result {
+            id: id.into(),
+            ok: true,
+            skip: None,
+            diagnostic: Box::default(),
+        }
     }
 
     #[test]
@@ -309,11 +333,11 @@ mod tests {
         let text = b"SeaBIOS\r\n\x1bcTAP version 13\r\n1..2\r\n# start 1 a/b/c\r\nok 1 - a/b/c\r\n\
             # start 2 a/b/d\r\nnot ok 2 - a/b/d\r\n  ---\r\n  message: \"x: \\\"y\\\"\"\r\n  \
             expected: \"1\"\r\n  notes:\r\n    - \"n\\u0041\"\r\n  ...\r\n# done\r\n";
-        let mut diagnostic = Diagnostic {
+        let mut diagnostic = Box::new(Diagnostic {
             message: Some("x: \"y\"".into()),
             expected: Some("1".into()),
             ..Diagnostic::default()
-        };
+        });
         diagnostic.notes.push("nA".into());
         assert_eq!(
             events(text),
@@ -324,7 +348,12 @@ mod tests {
                 Event::Start { id: "a/b/c".into() },
                 pass("a/b/c"),
                 Event::Start { id: "a/b/d".into() },
-                Event::Result { id: "a/b/d".into(), ok: false, skip: None, diagnostic },
+                Event::Result {
+                    id: "a/b/d".into(),
+                    ok: false,
+                    skip: None,
+                    diagnostic
+                },
                 Event::Done,
             ]
         );
@@ -333,8 +362,13 @@ mod tests {
     #[test]
     fn skips_name_their_need() {
         let text = b"TAP version 13\nok 3 - a/b/c # SKIP needs cpus>=2\n";
-        let Event::Result { id, ok, skip, .. } = &events(text)[1] else { panic!() };
-        assert_eq!((id.as_str(), *ok, skip.as_deref()), ("a/b/c", true, Some("cpus>=2")));
+        let Event::Result { id, ok, skip, .. } = &events(text)[1] else {
+            panic!()
+        };
+        assert_eq!(
+            (id.as_str(), *ok, skip.as_deref()),
+            ("a/b/c", true, Some("cpus>=2"))
+        );
     }
 
     #[test]
@@ -351,7 +385,12 @@ mod tests {
     #[test]
     fn half_a_block_keeps_its_result() {
         let text = b"TAP version 13\nnot ok 1 - a/b\n  ---\n  message: \"m";
-        let Event::Result { ok: false, diagnostic, .. } = &events(text)[2] else {
+        let Event::Result {
+            ok: false,
+            diagnostic,
+            ..
+        } = &events(text)[2]
+        else {
             panic!("{:?}", events(text))
         };
         assert_eq!(diagnostic.message, None);
@@ -362,12 +401,16 @@ mod tests {
 
     #[test]
     fn a_result_line_cut_short_is_no_result() {
-        assert_eq!(events(b"TAP version 13\nok 1 - a/b")[1], Event::Noise("ok 1 - a/b".into()));
+        assert_eq!(
+            events(b"TAP version 13\nok 1 - a/b")[1],
+            Event::Noise("ok 1 - a/b".into())
+        );
     }
 
     #[test]
     fn bytes_may_arrive_one_by_one() {
-        let text = b"x\nTAP version 13\n# start 1 a/b\nnot ok 1 - a/b\n  ---\n  got: 1\n  ...\n# done\n";
+        let text =
+            b"x\nTAP version 13\n# start 1 a/b\nnot ok 1 - a/b\n  ---\n  got: 1\n  ...\n# done\n";
         let (mut t, mut one) = (Transcript::default(), Vec::new());
         for byte in text {
             t.feed(&[*byte], &mut one);
@@ -380,10 +423,21 @@ mod tests {
     fn garbage_never_panics() {
         let mut state = 0x1234_5678_9abc_def0_u64;
         let mut bytes = b"TAP version 13\n".to_vec();
-        let words: [&[u8]; 9] =
-            [b"ok ", b"not ok ", b"1 - ", b"  ---\n", b"  ", b"# ", b"\n", b"# expect ", b"\xc3"];
+        let words: [&[u8]; 9] = [
+            b"ok ",
+            b"not ok ",
+            b"1 - ",
+            b"  ---\n",
+            b"  ",
+            b"# ",
+            b"\n",
+            b"# expect ",
+            b"\xc3",
+        ];
         for _ in 0..20_000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             match state >> 60 {
                 n @ 0..9 => bytes.extend(words[n as usize]),
                 _ => bytes.push((state >> 32) as u8),

@@ -30,7 +30,10 @@ impl Workspace {
             None => {
                 let here = std::env::current_dir()
                     .map_err(|e| Error::usage(format!("cannot tell the current folder: {e}")))?;
-                let found = here.ancestors().map(|dir| dir.join(MANIFEST)).find(|f| f.is_file());
+                let found = here
+                    .ancestors()
+                    .map(|dir| dir.join(MANIFEST))
+                    .find(|f| f.is_file());
                 found.ok_or_else(|| {
                     Error::usage(format!(
                         "no {MANIFEST} here or in a folder above; go to the checkout or use --manifest"
@@ -42,8 +45,15 @@ impl Workspace {
             Some(dir) if dir != Path::new("") => dir.to_owned(),
             _ => PathBuf::from("."),
         };
-        let payloads = PayloadDir { root: root.clone(), over: place.payload_dir.clone() };
-        Ok(Workspace { root, manifest, payloads })
+        let payloads = PayloadDir {
+            root: root.clone(),
+            over: place.payload_dir.clone(),
+        };
+        Ok(Workspace {
+            root,
+            manifest,
+            payloads,
+        })
     }
 
     /// The folder of all run directories.
@@ -72,7 +82,9 @@ impl SelectOptions {
 
 /// A name for a run that begins now: sorts by time and differs between processes.
 pub fn run_name() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let seconds = now.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -112,7 +124,9 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
 
 /// Makes `latest` beside the run directory `dir` point at it.
 pub fn link_latest(dir: &Path) -> std::io::Result<()> {
-    let (Some(name), Some(parent)) = (dir.file_name(), dir.parent()) else { return Ok(()) };
+    let (Some(name), Some(parent)) = (dir.file_name(), dir.parent()) else {
+        return Ok(());
+    };
     let fresh = parent.join(format!("latest.{}", std::process::id()));
     let _ = std::fs::remove_file(&fresh);
     std::os::unix::fs::symlink(name, &fresh)?;

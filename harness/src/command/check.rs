@@ -22,11 +22,20 @@ pub fn check(place: &Place, options: &CheckOptions) -> Result<u8> {
     needs_and_specs(&catalog, &workspace.root, &mut wrong);
     expectations(&workspace.root, &ids, &mut wrong)?;
     globs(&catalog, &mut wrong);
-    list_of_cases(&workspace.root.join("cases.txt"), &ids, options.write, &mut wrong)?;
+    list_of_cases(
+        &workspace.root.join("cases.txt"),
+        &ids,
+        options.write,
+        &mut wrong,
+    )?;
     wrong.iter().for_each(|line| eprintln!("assay: {line}"));
     let (units, cases) = (catalog.units.len(), ids.len());
     eprintln!("{units} units, {cases} cases, {} complaints", wrong.len());
-    Ok(if wrong.is_empty() { exit::OK } else { exit::UNEXPECTED })
+    Ok(if wrong.is_empty() {
+        exit::OK
+    } else {
+        exit::UNEXPECTED
+    })
 }
 
 fn needs_and_specs(catalog: &Catalog, root: &Path, wrong: &mut Vec<String>) {
@@ -37,7 +46,7 @@ fn needs_and_specs(catalog: &Catalog, root: &Path, wrong: &mut Vec<String>) {
         for number in &unit.numbers {
             let case = unit.case(*number);
             // A payload may serve several units; its cases are complained about once.
-            if !seen.insert(&case.at) {
+            if !seen.insert((&unit.payload.path, number)) {
                 continue;
             }
             for word in case.needs.iter().filter(|word| need::parse(word).is_none()) {
@@ -59,18 +68,28 @@ fn needs_and_specs(catalog: &Catalog, root: &Path, wrong: &mut Vec<String>) {
 
 /// Every file of expectations is valid, belongs to a hypervisor and concerns some case.
 fn expectations(root: &Path, ids: &BTreeSet<String>, wrong: &mut Vec<String>) -> Result<()> {
-    let Ok(files) = std::fs::read_dir(root.join("expectations")) else { return Ok(()) };
+    let Ok(files) = std::fs::read_dir(root.join("expectations")) else {
+        return Ok(());
+    };
     let mut files: Vec<_> = files.flatten().map(|f| f.path()).collect();
     files.sort();
-    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "yaml")) {
+    for path in files
+        .iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
+    {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         if !NAMES.contains(&&*name) {
             let hint = did_you_mean(&name, NAMES.iter().copied());
-            wrong.push(format!("expectations/{name}.yaml: no such hypervisor{hint}"));
+            wrong.push(format!(
+                "expectations/{name}.yaml: no such hypervisor{hint}"
+            ));
         }
         for entry in Expectations::load(path)?.entries {
             if !ids.iter().any(|id| entry.covers_id(id)) {
-                wrong.push(format!("expectations/{name}.yaml: '{}' matches no case", entry.id));
+                wrong.push(format!(
+                    "expectations/{name}.yaml: '{}' matches no case",
+                    entry.id
+                ));
             }
         }
     }
@@ -85,7 +104,11 @@ fn globs(catalog: &Catalog, wrong: &mut Vec<String>) {
             wrong.push(format!("{}: cases: '{glob}' matches no case", unit.unit.at));
         }
         if unit.numbers.is_empty() {
-            wrong.push(format!("{}: unit '{}' holds no case", unit.unit.at, unit.unit.id()));
+            wrong.push(format!(
+                "{}: unit '{}' holds no case",
+                unit.unit.at,
+                unit.unit.id()
+            ));
         }
     }
 }
@@ -108,7 +131,10 @@ fn list_of_cases(
     let new: Vec<_> = ids.difference(&listed).collect();
     for (list, what) in [(gone, "lists a case that is gone"), (new, "lacks a case")] {
         if let Some(first) = list.first() {
-            wrong.push(format!("cases.txt {what}: {first} ({} in all); {cure}", list.len()));
+            wrong.push(format!(
+                "cases.txt {what}: {first} ({} in all); {cure}",
+                list.len()
+            ));
         }
     }
     let sorted: String = listed.iter().map(|id| format!("{id}\n")).collect();

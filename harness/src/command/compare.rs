@@ -14,7 +14,11 @@ type Outcomes = BTreeMap<String, Outcome>;
 
 /// Prints the matrix.
 pub fn compare(options: &CompareOptions) -> Result<u8> {
-    let runs = options.runs.iter().map(|r| load(r)).collect::<Result<Vec<_>>>()?;
+    let runs = options
+        .runs
+        .iter()
+        .map(|r| load(r))
+        .collect::<Result<Vec<_>>>()?;
     let mut rows: BTreeMap<&str, Vec<Option<Outcome>>> = BTreeMap::new();
     for (i, run) in runs.iter().enumerate() {
         for (id, outcome) in run {
@@ -36,7 +40,10 @@ pub fn compare(options: &CompareOptions) -> Result<u8> {
             writeln!(out, "{id}")?;
         }
         let (same, differ) = (equal.len(), different.len());
-        writeln!(out, "# {differ} differ, {same} are the same, {regressed} regressed")?;
+        writeln!(
+            out,
+            "# {differ} differ, {same} are the same, {regressed} regressed"
+        )?;
         out.flush()?;
         Ok(match options.fail_on_regression && regressed > 0 {
             true => exit::UNEXPECTED,
@@ -47,7 +54,10 @@ pub fn compare(options: &CompareOptions) -> Result<u8> {
 }
 
 fn letter(i: usize) -> char {
-    u8::try_from(i).ok().and_then(|i| b'A'.checked_add(i)).map_or('?', char::from)
+    u8::try_from(i)
+        .ok()
+        .and_then(|i| b'A'.checked_add(i))
+        .map_or('?', char::from)
 }
 
 /// A case that passed in the first run and fares worse in a later one.
@@ -58,12 +68,20 @@ fn regression(row: &[Option<Outcome>]) -> bool {
 
 /// The outcomes of a run directory, a results.json or a TAP file.
 fn load(path: &Path) -> Result<Outcomes> {
-    let file = if path.is_dir() { path.join("results.json") } else { path.to_owned() };
+    let file = if path.is_dir() {
+        path.join("results.json")
+    } else {
+        path.to_owned()
+    };
     let text = std::fs::read_to_string(&file).map_err(|e| Error::file("read", &file, e))?;
     if file.extension().is_some_and(|e| e == "json") {
         let document: Document =
             serde_json::from_str(&text).map_err(|e| Error::file("read", &file, e))?;
-        let mut names: Vec<&str> = document.cases.iter().map(|c| c.hypervisor.as_str()).collect();
+        let mut names: Vec<&str> = document
+            .cases
+            .iter()
+            .map(|c| c.hypervisor.as_str())
+            .collect();
         names.sort_unstable();
         names.dedup();
         let many = names.len() > 1;
@@ -71,8 +89,16 @@ fn load(path: &Path) -> Result<Outcomes> {
             true => format!("{hypervisor}/{id}"),
             false => id.to_owned(),
         };
-        return Ok(document.cases.iter().map(|c| (key(&c.hypervisor, &c.id), c.outcome)).collect());
+        return Ok(document
+            .cases
+            .iter()
+            .map(|c| (key(&c.hypervisor, &c.id), c.outcome))
+            .collect());
     }
     let stream = tap::read(&text).map_err(|e| Error::file("read TAP from", &file, e))?;
-    Ok(stream.points.into_iter().map(|p| (p.title, p.outcome)).collect())
+    Ok(stream
+        .points
+        .into_iter()
+        .map(|p| (p.title, p.outcome))
+        .collect())
 }

@@ -68,21 +68,32 @@ pub fn units(out: &mut impl Write, catalog: &Catalog, json: bool) -> io::Result<
     for u in &catalog.units {
         let groups = u.unit.groups.join(" ");
         let (id, cases) = (u.unit.id(), u.numbers.len());
-        writeln!(out, "{id:<32} {cases:>4} cases  {:>2} cpus  {groups}", u.unit.machine.cpus())?;
+        writeln!(
+            out,
+            "{id:<32} {cases:>4} cases  {:>2} cpus  {groups}",
+            u.unit.machine.cpus()
+        )?;
     }
     Ok(())
 }
 
 fn groups(out: &mut impl Write, catalog: &Catalog, json: bool) -> io::Result<()> {
     let count = |group: &str| -> usize {
-        let in_group = |u: &&catalog::CatalogUnit| {
-            u.numbers.iter().filter(|n| u.in_group(**n, group)).count()
-        };
+        let in_group =
+            |u: &&catalog::CatalogUnit| u.numbers.iter().filter(|n| u.in_group(**n, group)).count();
         catalog.units.iter().map(|u| in_group(&u)).sum()
     };
-    let groups: BTreeMap<&str, usize> =
-        catalog.groups().into_iter().map(|g| (g, count(g))).collect();
-    counted(out, "groups", groups.into_iter().map(|(g, n)| (g.to_owned(), n, "")), json)
+    let groups: BTreeMap<&str, usize> = catalog
+        .groups()
+        .into_iter()
+        .map(|g| (g, count(g)))
+        .collect();
+    counted(
+        out,
+        "groups",
+        groups.into_iter().map(|(g, n)| (g.to_owned(), n, "")),
+        json,
+    )
 }
 
 fn needs(out: &mut impl Write, catalog: &Catalog, json: bool) -> io::Result<()> {
@@ -94,7 +105,13 @@ fn needs(out: &mut impl Write, catalog: &Catalog, json: bool) -> io::Result<()> 
     }
     let words: Vec<_> = NEEDS
         .iter()
-        .map(|need| (need.word.to_owned(), counts.remove(need.word).unwrap_or(0), need.means))
+        .map(|need| {
+            (
+                need.word.to_owned(),
+                counts.remove(need.word).unwrap_or(0),
+                need.means,
+            )
+        })
         .collect();
     // What is left are needs with a number in them.
     let numbered = counts.into_iter().map(|(need, n)| (need, n, ""));
@@ -115,7 +132,11 @@ fn counted<'a>(
         return document(out, key, values.collect());
     }
     for (word, cases, means) in rows {
-        writeln!(out, "{}", format!("{cases:>6} {word:<28} {means}").trim_end())?;
+        writeln!(
+            out,
+            "{}",
+            format!("{cases:>6} {word:<28} {means}").trim_end()
+        )?;
     }
     Ok(())
 }

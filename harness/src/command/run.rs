@@ -2,7 +2,7 @@
 
 use super::list;
 use crate::catalog;
-use crate::cli::{Place, RunOptions, SelectOptions};
+use crate::cli::{Place, RunOptions};
 use crate::error::{Error, Result, exit};
 use crate::expectations::{Expectations, Verdict};
 use crate::hypervisor::{self, Hypervisor, replay::Replay};
@@ -29,7 +29,7 @@ const DEFAULT_HYPERVISOR: &str = "qemu-tcg";
 pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     let workspace = Workspace::find(place)?;
     if options.build {
-        build(&workspace, &options.select)?;
+        super::build::build_used(&workspace, &options.select.request().1)?;
     }
     let (request, archs) = options.select.request();
     let catalog = catalog::load(&workspace.manifest, &workspace.payloads, &archs)?;
@@ -49,16 +49,13 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     }
     tell_unavailable(&plan)?;
     let expectations = expectations(&workspace, options, &hypervisors)?;
-    Run { plan, expectations, options, workspace: &workspace }.execute()
-}
-
-/// Builds the payloads that the selection may need.
-fn build(workspace: &Workspace, select: &SelectOptions) -> Result<()> {
-    let (_, archs) = select.request();
-    let units = crate::manifest::load(&workspace.manifest)?;
-    let used = |arch: &crate::arch::Arch| units.iter().any(|u| u.arch == *arch);
-    let archs: Vec<_> = archs.into_iter().filter(used).collect();
-    crate::build::build(&workspace.root, &archs)
+    Run {
+        plan,
+        expectations,
+        options,
+        workspace: &workspace,
+    }
+    .execute()
 }
 
 fn hypervisors(workspace: &Workspace, options: &RunOptions) -> Result<Vec<Arc<dyn Hypervisor>>> {
@@ -70,13 +67,24 @@ fn hypervisors(workspace: &Workspace, options: &RunOptions) -> Result<Vec<Arc<dy
     let mut names: Vec<&str> = Vec::new();
     let asked = options.hypervisors.iter().flat_map(|n| n.split(','));
     for name in asked.filter(|n| !n.is_empty()) {
-        let add = if name == "all" { hypervisor::NAMES } else { &[name][..] };
-        add.iter().for_each(|n| if !names.contains(n) { names.push(n) });
+        let add = if name == "all" {
+            hypervisor::NAMES
+        } else {
+            &[name][..]
+        };
+        add.iter().for_each(|n| {
+            if !names.contains(n) {
+                names.push(n)
+            }
+        });
     }
     if names.is_empty() {
         names.push(DEFAULT_HYPERVISOR);
     }
-    names.into_iter().map(|name| hypervisor::find(name, &workspace.cache())).collect()
+    names
+        .into_iter()
+        .map(|name| hypervisor::find(name, &workspace.cache()))
+        .collect()
 }
 
 fn expectations(
@@ -86,7 +94,12 @@ fn expectations(
 ) -> Result<BTreeMap<&'static str, Expectations>> {
     let load = |hypervisor: &Arc<dyn Hypervisor>| {
         let name = hypervisor.name();
-        let usual = || workspace.root.join("expectations").join(format!("{name}.yaml"));
+        let usual = || {
+            workspace
+                .root
+                .join("expectations")
+                .join(format!("{name}.yaml"))
+        };
         let path = options.expectations.clone().unwrap_or_else(usual);
         if options.expectations.is_some() && !path.exists() {
             return Err(Error::file("read", &path, "no such file"));
@@ -120,17 +133,25 @@ fn tell_unavailable(plan: &Plan) -> Result<()> {
         }
     }
     if plan.jobs.iter().all(|job| job.offer.is_err()) {
-        return Err(Error::nothing(format!("nothing can run: {}", why.join("; "))));
+        return Err(Error::nothing(format!(
+            "nothing can run: {}",
+            why.join("; ")
+        )));
     }
     why.iter().for_each(|why| eprintln!("assay: {why}"));
     Ok(())
 }
 
 fn scale() -> Result<f64> {
-    let Some(text) = std::env::var_os("ASSAY_TIMEOUT_SCALE") else { return Ok(1.0) };
+    let Some(text) = std::env::var_os("ASSAY_TIMEOUT_SCALE") else {
+        return Ok(1.0);
+    };
     let scale = text.to_str().and_then(|t| t.trim().parse::<f64>().ok());
     scale.filter(|s| s.is_finite() && *s > 0.0).ok_or_else(|| {
-        Error::usage(format!("ASSAY_TIMEOUT_SCALE={} is no positive number", text.to_string_lossy()))
+        Error::usage(format!(
+            "ASSAY_TIMEOUT_SCALE={} is no positive number",
+            text.to_string_lossy()
+        ))
     })
 }
 
@@ -154,41 +175,55 @@ impl Run<'_> {
         let name = run_name();
         let (dir, stable) = self.directory(&name)?;
         let mut reports = self.reports(&dir)?;
-        let header = Header { plan: &self.plan, run: &name };
-        let mut failed: Option<io::Error> = None;
-        let mut each = |reports: &mut Vec<Box<dyn Report>>,
-                        call: &mut dyn FnMut(&mut dyn Report) -> io::Result<()>| {
-            for report in reports.iter_mut() {
-                if let Err(e) = call(report.as_mut()) {
-                    // Nobody reads any more: the run has no purpose.
-                    interrupt.stop();
-                    failed.get_or_insert(e);
-                }
-            }
+        let header = Header {
+            plan: &self.plan,
+            run: &name,
         };
+        let mut failed: Option<io::Error> = None;
+        let mut each =
+            |reports: &mut Vec<Box<dyn Report>>,
+             call: &mut dyn FnMut(&mut dyn Report) -> io::Result<()>| {
+                for report in reports.iter_mut() {
+                    if let Err(e) = call(report.as_mut()) {
+                        // Nobody reads any more: the run has no purpose.
+                        interrupt.stop();
+                        failed.get_or_insert(e);
+                    }
+                }
+            };
         each(&mut reports, &mut |r| r.started(&header));
         let bar = Bar::new(self.plan.cases);
         let watch = |progress: Progress<'_>| {
             let Progress::Case { job, id } = progress;
             bar.case(job, id);
         };
-        let mut summary = Summary { dir: stable.clone(), ..Summary::default() };
+        let mut summary = Summary {
+            dir: stable.clone(),
+            ..Summary::default()
+        };
         let width = match self.options.jobs {
             Some(n) => Width::Machines(n.into()),
             None => Width::Cpus(std::thread::available_parallelism().map_or(1, usize::from)),
         };
-        schedule(&self.plan, width, &dir, &settings, &watch, |index, report| {
-            let job = &self.plan.jobs[index];
-            bar.done(index, report.results.len());
-            bar.suspend(|| {
-                self.release(job, &report, &stable, &mut summary, &mut |line| {
-                    each(&mut reports, &mut |r| r.case(line));
+        schedule(
+            &self.plan,
+            width,
+            &dir,
+            &settings,
+            &watch,
+            |index, report| {
+                let job = &self.plan.jobs[index];
+                bar.done(index, report.results.len());
+                bar.suspend(|| {
+                    self.release(job, &report, &stable, &mut summary, &mut |line| {
+                        each(&mut reports, &mut |r| r.case(line));
+                    });
                 });
-            });
-            if self.options.fail_fast && summary.bad > 0 {
-                interrupt.stop();
-            }
-        });
+                if self.options.fail_fast && summary.bad > 0 {
+                    interrupt.stop();
+                }
+            },
+        );
         bar.finish();
         summary.interrupted = interrupt.signalled();
         summary.stopped = interrupt.is_set() && !summary.interrupted;
@@ -226,7 +261,12 @@ impl Run<'_> {
         };
         let color = std::env::var_os("CLICOLOR_FORCE").is_some_and(|v| v != "0")
             || (terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()));
-        let mut reports = vec![report::open(format, io::stdout(), color, self.options.verbose)];
+        let mut reports = vec![report::open(
+            format,
+            io::stdout(),
+            color,
+            self.options.verbose,
+        )];
         for (format, file) in [
             (Format::Tap, "results.tap"),
             (Format::Junit, "junit.xml"),

@@ -22,7 +22,11 @@ pub struct Qemu {
 impl Qemu {
     /// QEMU with TCG.
     pub fn tcg(cache: &Path) -> Self {
-        Qemu { name: "qemu-tcg", accelerator: "tcg", cache: cache.join("qemu-versions.json") }
+        Qemu {
+            name: "qemu-tcg",
+            accelerator: "tcg",
+            cache: cache.join("qemu-versions.json"),
+        }
     }
 }
 
@@ -54,12 +58,18 @@ impl Hypervisor for Qemu {
         let program = program(arch);
         let path = which(&program).ok_or_else(|| {
             let package = package(arch);
-            Unavailable(format!("{program} not found; install package {package} or run ./run_tests.sh"))
+            Unavailable(format!(
+                "{program} not found; install package {package} or run ./run_tests.sh"
+            ))
         })?;
         let version = self.version(&path).map_err(|why| {
             Unavailable(format!("cannot run {} --version: {why}", path.display()))
         })?;
-        Ok(Offer { version, program: path, remarks: Vec::new() })
+        Ok(Offer {
+            version,
+            program: path,
+            remarks: Vec::new(),
+        })
     }
 
     fn supports(&self, unit: &Unit) -> Result<(), Unmet> {
@@ -85,7 +95,14 @@ impl Hypervisor for Qemu {
         command.args(["-cpu".to_owned(), cpu(machine)]);
         command.args(["-smp".to_owned(), machine.cpus().to_string()]);
         command.args(["-m".to_owned(), machine.memory_mib().to_string()]);
-        command.args(["-display", "none", "-nodefaults", "-no-user-config", "-monitor", "none"]);
+        command.args([
+            "-display",
+            "none",
+            "-nodefaults",
+            "-no-user-config",
+            "-monitor",
+            "none",
+        ]);
         command.args(["-chardev", "stdio,id=console,signal=off"]);
         match unit.arch {
             Arch::S390x => command.args(["-device", "sclpconsole,chardev=console"]),
@@ -97,7 +114,14 @@ impl Hypervisor for Qemu {
         for device in &machine.devices {
             command.args(["-device", device]);
         }
-        command.args(["-action", if launch.may_reset { "reboot=reset" } else { "reboot=shutdown" }]);
+        command.args([
+            "-action",
+            if launch.may_reset {
+                "reboot=reset"
+            } else {
+                "reboot=shutdown"
+            },
+        ]);
         command.arg("-kernel").arg(launch.image);
         command.args(["-append", launch.guest_args]);
         command
@@ -159,7 +183,10 @@ impl Qemu {
     /// The version of the program at `path`, asked for once per state of that file.
     fn version(&self, path: &Path) -> Result<String, String> {
         let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
-        let time = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        let time = meta
+            .modified()
+            .ok()
+            .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
         let time = time.map_or(0, |t| t.as_nanos());
         let key = format!("{} {} {time}", path.display(), meta.len());
         let mut known: BTreeMap<String, String> = std::fs::read(&self.cache)
@@ -169,7 +196,10 @@ impl Qemu {
         if let Some(version) = known.get(&key) {
             return Ok(version.clone());
         }
-        let output = Command::new(path).arg("--version").output().map_err(|e| e.to_string())?;
+        let output = Command::new(path)
+            .arg("--version")
+            .output()
+            .map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text
             .split_ascii_whitespace()
@@ -226,7 +256,10 @@ mod tests {
     fn a_launch_that_may_reset_says_so() {
         let yaml = "units: [{unit: g, arch: x86, payload: g, machine: {machine: microvm}}]";
         let line = line(yaml, true);
-        assert!(line.contains("-machine microvm,isa-serial=on,acpi=off"), "{line}");
+        assert!(
+            line.contains("-machine microvm,isa-serial=on,acpi=off"),
+            "{line}"
+        );
         assert!(line.contains("-action reboot=reset"), "{line}");
     }
 }

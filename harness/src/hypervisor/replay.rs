@@ -31,7 +31,10 @@ pub struct Replay {
 impl Replay {
     /// Plays what is in `dir`; `program` is the `assay` binary.
     pub fn new(dir: &Path, program: &Path) -> Self {
-        Replay { dir: dir.to_owned(), program: program.to_owned() }
+        Replay {
+            dir: dir.to_owned(),
+            program: program.to_owned(),
+        }
     }
 }
 
@@ -42,8 +45,14 @@ impl Hypervisor for Replay {
 
     fn probe(&self, _: Arch) -> Result<Offer, Unavailable> {
         match self.dir.is_dir() {
-            true => Ok(Offer { version: "1.0".into(), ..Offer::default() }),
-            false => Err(Unavailable(format!("no recordings in {}", self.dir.display()))),
+            true => Ok(Offer {
+                version: "1.0".into(),
+                ..Offer::default()
+            }),
+            false => Err(Unavailable(format!(
+                "no recordings in {}",
+                self.dir.display()
+            ))),
         }
     }
 
@@ -58,7 +67,10 @@ impl Hypervisor for Replay {
     fn command(&self, launch: &Launch<'_>) -> CommandLine {
         let mut command = CommandLine::new(&self.program);
         let file = format!("{}.{}", launch.unit.id(), launch.number);
-        command.arg("replay").arg(self.dir.join(file)).arg(launch.guest_args);
+        command
+            .arg("replay")
+            .arg(self.dir.join(file))
+            .arg(launch.guest_args);
         command
     }
 }
@@ -75,13 +87,20 @@ pub fn play(file: &Path) -> std::io::Result<u8> {
         let text = String::from_utf8_lossy(words);
         let text = text.trim_end_matches('\n');
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let number: u64 = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let number: u64 = rest
+            .split(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
         out.flush()?;
         match word {
             "exit" => return Ok(u8::try_from(number).unwrap_or(255)),
             "signal" => {
                 let signal = i32::try_from(number).ok();
-                if let Some(signal) = signal.and_then(rustix::process::Signal::from_named_raw) {
+                let signal = signal.and_then(rustix::process::Signal::from_named_raw);
+                let signal = signal.ok_or_else(|| std::io::Error::other("no such signal"))?;
+                // The first SIGSEGV only ends in the handler that Rust installs.
+                loop {
                     rustix::process::kill_process(rustix::process::getpid(), signal)?;
                 }
             }

@@ -106,7 +106,14 @@ impl<W: Write> Json<W> {
 
 /// A line as it stands in the document.
 pub fn case(line: &Line<'_>) -> Case {
-    let CaseResult { outcome, need, kind, diagnostic, duration, console } = line.result.clone();
+    let CaseResult {
+        outcome,
+        need,
+        kind,
+        diagnostic,
+        duration,
+        console,
+    } = line.result.clone();
     let (verdict, known) = match line.verdict {
         Verdict::Expected => ("expected", None),
         Verdict::Known(why) => ("known", Some(why.clone())),
@@ -122,7 +129,14 @@ pub fn case(line: &Line<'_>) -> Case {
         known,
         kind,
         need,
-        groups: line.unit.unit.groups.iter().chain(&line.case.groups).cloned().collect(),
+        groups: line
+            .unit
+            .unit
+            .groups
+            .iter()
+            .chain(&line.case.groups)
+            .cloned()
+            .collect(),
         rule: line.case.doc.clone(),
         spec: line.spec().map(str::to_owned),
         at: line.at().into(),

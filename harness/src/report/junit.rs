@@ -16,7 +16,11 @@ pub struct Junit<W> {
 impl<W: Write> Junit<W> {
     /// A report that writes to `out`.
     pub fn new(out: W) -> Self {
-        Junit { out, suites: Vec::new(), suite: String::new() }
+        Junit {
+            out,
+            suites: Vec::new(),
+            suite: String::new(),
+        }
     }
 }
 
@@ -26,7 +30,11 @@ fn description(line: &Line<'_>) -> String {
     let mut text = String::new();
     let mut add = |key: &str, value: &str| text.push_str(&format!("{key}: {value}\n"));
     add("rule", &line.case.doc);
-    for (key, value) in [("message", &d.message), ("expected", &d.expected), ("got", &d.got)] {
+    for (key, value) in [
+        ("message", &d.message),
+        ("expected", &d.expected),
+        ("got", &d.got),
+    ] {
         if let Some(value) = value {
             add(key, value);
         }
@@ -63,12 +71,17 @@ impl<W: Write> Report for Junit<W> {
             _ => TestCaseStatus::non_success(NonSuccessKind::Failure),
         };
         if !good {
-            let kind = r.kind.map_or_else(|| r.outcome.word().to_owned(), |k| k.word());
+            let kind = r
+                .kind
+                .map_or_else(|| r.outcome.word().to_owned(), |k| k.word());
             let message = match (&r.need, line.verdict) {
                 (Some(need), _) => format!("needs {need}"),
                 (_, Verdict::Known(why)) => format!("known {}: {why}", r.outcome),
                 (_, Verdict::Fixed(why)) => format!("passes although a deviation is known: {why}"),
-                _ => format!("{kind}: {}", r.diagnostic.message.as_deref().unwrap_or("failed")),
+                _ => format!(
+                    "{kind}: {}",
+                    r.diagnostic.message.as_deref().unwrap_or("failed")
+                ),
             };
             status.set_type(kind).set_message(message);
             if r.need.is_none() {
@@ -88,7 +101,9 @@ impl<W: Write> Report for Junit<W> {
         let mut document = Document::new("assay");
         document.set_time(summary.duration);
         document.add_test_suites(std::mem::take(&mut self.suites));
-        document.serialize(&mut self.out).map_err(io::Error::other)?;
+        document
+            .serialize(&mut self.out)
+            .map_err(io::Error::other)?;
         writeln!(self.out)?;
         self.out.flush()
     }

@@ -45,7 +45,10 @@ pub struct Line<'a> {
 impl Line<'_> {
     /// The command that runs this case alone.
     pub fn repro(&self) -> String {
-        format!("./run_tests.sh --hypervisor {} {}", self.hypervisor, self.id)
+        format!(
+            "./run_tests.sh --hypervisor {} {}",
+            self.hypervisor, self.id
+        )
     }
 
     /// The manual's section: the guest's word, or else the record's.
@@ -56,7 +59,11 @@ impl Line<'_> {
 
     /// Where the check is: the guest's word, or else the function.
     pub fn at(&self) -> &str {
-        self.result.diagnostic.at.as_deref().unwrap_or(&self.case.at)
+        self.result
+            .diagnostic
+            .at
+            .as_deref()
+            .unwrap_or(&self.case.at)
     }
 }
 

@@ -29,7 +29,13 @@ struct Unit {
 impl<W: Write> Pretty<W> {
     /// A report that writes to `out`; `verbose` shows every case.
     pub fn new(out: W, color: bool, verbose: bool) -> Self {
-        Pretty { out, color, verbose, unit: None, bad: String::new() }
+        Pretty {
+            out,
+            color,
+            verbose,
+            unit: None,
+            bad: String::new(),
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -51,20 +57,31 @@ impl<W: Write> Pretty<W> {
     }
 
     fn close_unit(&mut self) -> io::Result<()> {
-        let Some(u) = self.unit.take() else { return Ok(()) };
+        let Some(u) = self.unit.take() else {
+            return Ok(());
+        };
         let word = match (u.bad, u.passed) {
             (0, 0) => self.paint("34", "   skip"),
             (0, _) => self.paint("32", "   pass"),
             _ => self.paint("1;31", "   FAIL"),
         };
         let mut counts = format!("{} of {} pass", u.passed, u.cases);
-        for (n, name) in [(u.skipped, "skipped"), (u.known, "known"), (u.bad, "unexpected")] {
+        for (n, name) in [
+            (u.skipped, "skipped"),
+            (u.known, "known"),
+            (u.bad, "unexpected"),
+        ] {
             if n > 0 {
                 counts += &format!(", {n} {name}");
             }
         }
-        writeln!(self.out, "{word} {:<40} {counts} in {:.2} s", u.title, u.seconds)?;
-        self.out.write_all(std::mem::take(&mut self.bad).as_bytes())?;
+        writeln!(
+            self.out,
+            "{word} {:<40} {counts} in {:.2} s",
+            u.title, u.seconds
+        )?;
+        self.out
+            .write_all(std::mem::take(&mut self.bad).as_bytes())?;
         self.out.flush()
     }
 
@@ -79,7 +96,11 @@ impl<W: Write> Pretty<W> {
         if let Some(kind) = r.kind {
             add("cause", &kind.word());
         }
-        for (key, value) in [("message", &d.message), ("expected", &d.expected), ("got", &d.got)] {
+        for (key, value) in [
+            ("message", &d.message),
+            ("expected", &d.expected),
+            ("got", &d.got),
+        ] {
             if let Some(value) = value {
                 add(key, value);
             }
@@ -104,7 +125,12 @@ impl<W: Write> Report for Pretty<W> {
 
     fn case(&mut self, line: &Line<'_>) -> io::Result<()> {
         let id = line.unit.unit.id();
-        let title = line.title.split_at(line.title.len() - line.id.len()).0.to_owned() + &id;
+        let title = line
+            .title
+            .split_at(line.title.len() - line.id.len())
+            .0
+            .to_owned()
+            + &id;
         if self.unit.as_ref().is_none_or(|u| u.title != title) {
             self.close_unit()?;
             self.unit = Some(Unit {
@@ -119,7 +145,13 @@ impl<W: Write> Report for Pretty<W> {
         }
         if self.verbose && !line.bad {
             let need = line.result.need.as_ref().map(|n| format!(" (needs {n})"));
-            writeln!(self.out, "{} {}{}", self.word(line), line.title, need.unwrap_or_default())?;
+            writeln!(
+                self.out,
+                "{} {}{}",
+                self.word(line),
+                line.title,
+                need.unwrap_or_default()
+            )?;
         }
         let block = line.bad.then(|| self.block(line));
         self.bad.push_str(&block.unwrap_or_default());
@@ -144,8 +176,11 @@ impl<W: Write> Report for Pretty<W> {
                 writeln!(self.out, "{count:>7} {need}")?;
             }
         }
-        let mut parts: Vec<String> =
-            summary.outcomes.iter().map(|(o, n)| format!("{n} {o}")).collect();
+        let mut parts: Vec<String> = summary
+            .outcomes
+            .iter()
+            .map(|(o, n)| format!("{n} {o}"))
+            .collect();
         if summary.known > 0 {
             parts.push(format!("{} known", summary.known));
         }
@@ -153,11 +188,22 @@ impl<W: Write> Report for Pretty<W> {
             parts.push(format!("{} of the passes fixed", summary.fixed));
         }
         let seconds = summary.duration.as_secs_f64();
-        let text = format!("{} in {seconds:.2} s; logs in {}", parts.join(", "), summary.dir);
-        let code = if summary.bad == 0 && !summary.interrupted { "1;32" } else { "1;31" };
+        let text = format!(
+            "{} in {seconds:.2} s; logs in {}",
+            parts.join(", "),
+            summary.dir
+        );
+        let code = if summary.bad == 0 && !summary.interrupted {
+            "1;32"
+        } else {
+            "1;31"
+        };
         writeln!(self.out, "\n{}", self.paint(code, &text))?;
         if summary.interrupted {
-            writeln!(self.out, "interrupted: cases without a result count as errors")?;
+            writeln!(
+                self.out,
+                "interrupted: cases without a result count as errors"
+            )?;
         }
         self.out.flush()
     }

@@ -29,7 +29,10 @@ impl<W: Write> Tap<W> {
         }
         for (key, value) in [
             ("message", d.message.as_deref()),
-            ("rule", Some(line.case.doc.as_str()).filter(|doc| !doc.is_empty())),
+            (
+                "rule",
+                Some(line.case.doc.as_str()).filter(|doc| !doc.is_empty()),
+            ),
             ("expected", d.expected.as_deref()),
             ("got", d.got.as_deref()),
             ("spec", line.spec()),
@@ -60,7 +63,9 @@ impl<W: Write> Tap<W> {
         if !values.is_empty() {
             writeln!(self.out, "  {key}:")?;
         }
-        values.iter().try_for_each(|v| writeln!(self.out, "    - {}", quoted(v)))
+        values
+            .iter()
+            .try_for_each(|v| writeln!(self.out, "    - {}", quoted(v)))
     }
 }
 
@@ -98,7 +103,11 @@ impl<W: Write> Report for Tap<W> {
             _ => String::new(),
         };
         let word = if good { "ok" } else { "not ok" };
-        writeln!(self.out, "{word} {} - {}{directive}", line.number, line.title)?;
+        writeln!(
+            self.out,
+            "{word} {} - {}{directive}",
+            line.number, line.title
+        )?;
         if !good {
             self.block(line)?;
         }
