@@ -3,6 +3,7 @@
 #
 #   ./run_tests.sh [options] [FILTER...]    runs conformance cases; -h shows the options
 #   ./run_tests.sh --self-test              runs the project's own tests
+#   ./run_tests.sh --set-up                 installs what is missing, and stops
 #   ./run_tests.sh --no-install ...         installs nothing; says what to install instead
 #
 # Each command that changes this machine is printed before it runs.
@@ -15,12 +16,13 @@ qemus=(qemu-system-x86_64 qemu-system-aarch64 qemu-system-s390x)
 limit=${ASSAY_INSTALL_LIMIT:-600}
 
 install=yes
-self_test=no
+mode=run
 args=()
 for arg in "$@"; do
     case $arg in
         --no-install) install=no ;;
-        --self-test) self_test=yes ;;
+        --self-test) mode=self-test ;;
+        --set-up) mode=set-up ;;
         *) args+=("$arg") ;;
     esac
 done
@@ -60,6 +62,16 @@ need_cargo() {
     command -v cargo >/dev/null && return
     [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH && return
     die "no cargo; install Rust with rustup: https://rustup.rs"
+}
+
+# Programs for the host are linked by the system's C compiler.
+need_linker() {
+    command -v cc >/dev/null && return
+    [ $install = yes ] && command -v apt-get >/dev/null ||
+        die "no C compiler to link with; install gcc (Debian: apt-get install gcc libc6-dev)"
+    as_root apt-get update &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev ||
+        die "cannot install gcc"
 }
 
 # The pinned toolchain and the targets that payloads are built for.
@@ -131,16 +143,34 @@ want_qemu() {
         qemu_hint
 }
 
-need_cargo
-need_targets
-want_qemu
+# These only print: nothing needs to be there for them.
+help=no
+for arg in "${args[@]+"${args[@]}"}"; do
+    case $arg in
+        -h | --help | -V | --version) help=yes ;;
+    esac
+done
 
-if [ $self_test = yes ]; then
+# The first lines of this file, then assay's own help.
+[ $help = yes ] && sed -n '2,/^$/s/^# \{0,1\}//p' run_tests.sh | sed '/^set /,$d'
+
+need_cargo
+need_linker
+if [ $help = no ]; then
+    need_targets
+    want_qemu
+fi
+
+[ $mode = set-up ] && exit
+
+if [ $mode = self-test ]; then
     say "running: cargo run -p assay -- build"
-    cargo run --quiet --locked -p assay -- build
-    say "running: cargo test --workspace on the host"
+    cargo run --quiet --locked -p assay -- build >&2
+    say "running: cargo test"
     exec cargo test --locked "${args[@]+"${args[@]}"}"
 fi
 
 cargo build --locked --release -p assay >&2
-exec target/release/assay run --build "${args[@]+"${args[@]}"}"
+build=--build
+[ $help = yes ] && build=
+exec target/release/assay run $build "${args[@]+"${args[@]}"}"

@@ -10,14 +10,7 @@ use std::process::Command;
 pub fn command(arch: Arch) -> CommandLine {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = CommandLine::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--profile",
-        "guest",
-        "--package",
-        arch.package(),
-    ]);
+    command.args(["build", "--profile", "guest", "--package", arch.package()]);
     command.args(["--target", arch.target(), "--features", "payload"]);
     if arch == Arch::S390x {
         command.args(["--config", ".cargo/s390x.toml"]);

@@ -49,15 +49,24 @@ enum Comparison {
     Greater,
 }
 
+/// What is known about a deviation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Why, in one line without `#`, which would start a directive.
+    pub text: String,
+    /// Where that is written down.
+    pub reference: String,
+}
+
 /// What an outcome means in the light of the expectations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A pass or a skip.
     Expected,
-    /// A deviation that is known; why.
-    Known(String),
-    /// A pass although a deviation is known; which.
-    Fixed(String),
+    /// A deviation that is known.
+    Known(Reason),
+    /// A pass although a deviation is known.
+    Fixed(Reason),
     /// Anything else.
     Unexpected,
 }
@@ -131,11 +140,11 @@ impl Expectations {
         match result.outcome {
             Outcome::Skip => Verdict::Expected,
             Outcome::Pass => match entries.next() {
-                Some(entry) => Verdict::Fixed(entry.text()),
+                Some(entry) => Verdict::Fixed(entry.known()),
                 None => Verdict::Expected,
             },
             outcome => match entries.find(|e| e.outcome == outcome) {
-                Some(entry) => Verdict::Known(entry.text()),
+                Some(entry) => Verdict::Known(entry.known()),
                 None => Verdict::Unexpected,
             },
         }
@@ -162,9 +171,11 @@ impl Entry {
         })
     }
 
-    /// Reason and reference in one line; a `#` would start another directive.
-    fn text(&self) -> String {
-        format!("{} ({})", self.reason, self.reference).replace('#', "no. ")
+    fn known(&self) -> Reason {
+        Reason {
+            text: self.reason.replace('#', ""),
+            reference: self.reference.clone(),
+        }
     }
 }
 
@@ -217,7 +228,10 @@ mod tests {
 
     #[test]
     fn a_known_deviation_covers_its_cases_versions_and_outcome() {
-        let known = Verdict::Known("a (bno. 1)".into());
+        let known = Verdict::Known(Reason {
+            text: "a".into(),
+            reference: "b#1".into(),
+        });
         assert_eq!(judge("x86/svm/vmrun/a", "7.2.22", Outcome::Fail), known);
         assert_eq!(judge("x86/svm/vmrun/a", "8.2", Outcome::Fail), known);
         for (id, version, outcome) in [

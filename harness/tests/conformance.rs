@@ -57,9 +57,8 @@ fn trials() -> Result<Vec<Trial>, String> {
     let mut trials = Vec::new();
     for unit in units {
         let title = unit.id().replace('/', "::");
-        let arch = unit.arch;
-        let path = dir.path(arch, &unit.payload);
-        let missing = match (path.exists(), hypervisor.probe(arch)) {
+        let path = dir.path(unit.arch, &unit.payload);
+        let missing = match (path.exists(), hypervisor.probe(unit.arch)) {
             (false, _) => Some("payload not built; run ./run_tests.sh"),
             (_, Err(_)) => Some("hypervisor not installed"),
             _ => None,
@@ -81,7 +80,7 @@ fn trials() -> Result<Vec<Trial>, String> {
                 .into_iter()
                 .try_for_each(|u| check(u, &hypervisor, &root))
         });
-        trials.push(trial.with_kind(arch.word()));
+        trials.push(trial);
     }
     Ok(trials)
 }

@@ -116,8 +116,8 @@ pub fn case(line: &Line<'_>) -> Case {
     } = line.result.clone();
     let (verdict, known) = match line.verdict {
         Verdict::Expected => ("expected", None),
-        Verdict::Known(why) => ("known", Some(why.clone())),
-        Verdict::Fixed(why) => ("fixed", Some(why.clone())),
+        Verdict::Known(why) => ("known", Some(format!("{} ({})", why.text, why.reference))),
+        Verdict::Fixed(why) => ("fixed", Some(format!("{} ({})", why.text, why.reference))),
         Verdict::Unexpected => ("unexpected", None),
     };
     Case {

@@ -76,8 +76,12 @@ impl<W: Write> Report for Junit<W> {
                 .map_or_else(|| r.outcome.word().to_owned(), |k| k.word());
             let message = match (&r.need, line.verdict) {
                 (Some(need), _) => format!("needs {need}"),
-                (_, Verdict::Known(why)) => format!("known {}: {why}", r.outcome),
-                (_, Verdict::Fixed(why)) => format!("passes although a deviation is known: {why}"),
+                (_, Verdict::Known(why)) => {
+                    format!("known {}: {} ({})", r.outcome, why.text, why.reference)
+                }
+                (_, Verdict::Fixed(why)) => {
+                    format!("passes although a deviation is known: {}", why.text)
+                }
                 _ => format!(
                     "{kind}: {}",
                     r.diagnostic.message.as_deref().unwrap_or("failed")

@@ -48,6 +48,9 @@ impl<W: Write> Tap<W> {
                 self.pair(&format!("guest_{key}"), value)?;
             }
         }
+        if let Verdict::Known(why) | Verdict::Fixed(why) = line.verdict {
+            self.pair("known", &why.reference)?;
+        }
         self.list("notes", &d.notes)?;
         self.list("details", &d.details)?;
         self.pair("log", line.log)?;
@@ -98,8 +101,8 @@ impl<W: Write> Report for Tap<W> {
         let good = matches!(r.outcome, Outcome::Pass | Outcome::Skip) && !line.bad;
         let directive = match (line.verdict, &r.need) {
             (_, Some(need)) => format!(" # SKIP needs {need}"),
-            (Verdict::Known(why), _) => format!(" # TODO {why}"),
-            (Verdict::Fixed(why), _) if good => format!(" # TODO fixed: {why}"),
+            (Verdict::Known(why), _) => format!(" # TODO {}", why.text),
+            (Verdict::Fixed(why), _) if good => format!(" # TODO fixed: {}", why.text),
             _ => String::new(),
         };
         let word = if good { "ok" } else { "not ok" };
