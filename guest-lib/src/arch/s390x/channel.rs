@@ -70,3 +70,17 @@ no_operand! {
 pub fn set_monitor(r1: u64, r2: u64) -> Result<Ran, Fault> {
     execute(&[0xb23c, 0], registers([(1, r1), (2, r2)]))
 }
+
+/// The first subchannel with a valid device, by STORE SUBCHANNEL over all numbers.
+pub fn first_device() -> Option<u32> {
+    let schib = Frames::new(1);
+    for number in 0..0x1_0000u32 {
+        let name = 0x0001_0000 | number;
+        match store(name, schib.address()) {
+            Ok(0) if schib.read::<u16>(6) & 1 != 0 => return Some(name),
+            Ok(0) => (),
+            _ => return None,
+        }
+    }
+    None
+}

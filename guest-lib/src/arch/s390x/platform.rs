@@ -21,6 +21,7 @@ pub(super) fn init() {
     let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
     sccb.clear(4096);
     sclp::run(sclp::READ_SCP_INFO_FORCED, sccb);
+    sclp::keep_info(sccb);
     let increments = match sccb.half(8) {
         0 => sccb.double(104),
         n => u64::from(n),

@@ -7,6 +7,7 @@
 use super::fault::{Fault, catch};
 use super::interrupts;
 use super::registers::{Control, Cr0, Psw};
+use crate::memory::Frames;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -130,4 +131,45 @@ pub(super) fn run(command: u32, sccb: &mut Sccb) -> u16 {
     }
     take_service_signal();
     sccb.half(6)
+}
+
+static mut INFO: Sccb = Sccb::new();
+
+/// Keeps the answer to Read SCP information. Once, at boot.
+pub(super) fn keep_info(sccb: &Sccb) {
+    // SAFETY: S4.
+    unsafe { (*(&raw mut INFO)).0.copy_from_slice(&sccb.0) };
+}
+
+/// The SCCB that answered Read SCP information at boot.
+fn info() -> &'static Sccb {
+    // SAFETY: written once, at boot (S4).
+    unsafe { &*(&raw const INFO) }
+}
+
+/// A byte of that answer; 0 where the processor entries begin.
+pub fn info_byte(offset: usize) -> u8 {
+    let entries = usize::from(info().half(18));
+    if offset < entries { info().0[offset] } else { 0 }
+}
+
+/// A byte of the first processor entry.
+pub fn cpu_byte(offset: usize) -> u8 {
+    info().0[usize::from(info().half(18)) % 4000 + offset % 16]
+}
+
+/// A block for a service call: a page whose first bytes are `length`, in big-endian order.
+pub fn block(length: u16) -> Frames {
+    let page = Frames::new(2);
+    page.write(0, length);
+    page
+}
+
+/// Runs `command` on `block` and takes the service signal: the condition code and the response.
+pub fn call(command: u32, block: &Frames) -> Result<(u8, u16), Fault> {
+    let cc = service_call(command.into(), block.address())?;
+    if cc == 0 {
+        take_service_signal();
+    }
+    Ok((cc, block.read(6)))
 }
