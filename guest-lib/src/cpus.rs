@@ -172,12 +172,14 @@ pub fn on_each<T: Send>(
     let work = &work;
     let mut jobs = Vec::new();
     for cpu in cpus.clone() {
+        if cpu == here {
+            jobs.push(None);
+            continue;
+        }
         // SAFETY: every job is joined below, before `work` goes out of scope; nothing between
         // the first `post` and the last `join` returns early, because the processor is idle.
-        jobs.push(match cpu == here {
-            true => None,
-            false => Some(unsafe { post(cpu, move || work(cpu)) }.expect("the processor is idle")),
-        });
+        let job = unsafe { post(cpu, move || work(cpu)) };
+        jobs.push(Some(job.expect("the processor is idle")));
     }
     let mut own = cpus.clone().find(|&c| c == here).map(work);
     let results = jobs.into_iter().map(|job| match job {
@@ -243,8 +245,8 @@ pub fn forget(cpu: Cpu) {
 
 /// Parks every processor that waits for work. `Err` names one that cannot be had back.
 pub fn park_all() -> Result<(), Cpu> {
-    for index in 1..=HIGHEST.load(Ordering::Relaxed) {
-        let slot = &SLOTS[index];
+    let highest = HIGHEST.load(Ordering::Relaxed);
+    for (index, slot) in SLOTS.iter().enumerate().take(highest + 1).skip(1) {
         let idle = || matches!(slot.state.load(Ordering::Acquire), IDLE | OFF);
         if !time::wait_until(time::ms(2000), idle) {
             return Err(Cpu(index));

@@ -18,7 +18,7 @@ pub fn backtrace(mut visit: impl FnMut(u64)) {
     unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
     for _ in 0..16 {
         // Frames live in RAM that is mapped one to one (S2); anything else ends the walk.
-        if frame < 0x1000 || frame >= 0xc000_0000 || frame & 7 != 0 {
+        if !(0x1000..0xc000_0000).contains(&frame) || frame & 7 != 0 {
             return;
         }
         // SAFETY: S2; two words of a stack frame, only read.
@@ -212,4 +212,76 @@ pub fn call(address: u64) -> Result<u64, Fault> {
         unsafe { asm!("call {}", in(reg) address, lateout("rax") value) };
         value
     })
+}
+
+/// Calls 32-bit code below 4 GiB in compatibility mode at privilege level 0. It must end with a
+/// 32-bit RETF and may change EAX, ECX, EDX. `eax` goes in, EAX comes out.
+pub fn call_compat(address: u64, eax: u32) -> Result<u32, Fault> {
+    #[repr(C, packed)]
+    struct FarPointer(u32, u16);
+    let target = FarPointer(address as u32, super::segments::KERNEL_CODE32);
+    fault::catch(|| {
+        let value;
+        // SAFETY: the case put code there that keeps the contract, or expects the fault.
+        unsafe {
+            asm!("call fword ptr [{}]", in(reg) &target, inlateout("eax") eax => value,
+                out("ecx") _, out("edx") _);
+        }
+        value
+    })
+}
+
+/// Sets RFLAGS to `value` and returns with them.
+pub fn set_rflags(value: u64) {
+    // SAFETY: S1; the case answers for what the flags do.
+    unsafe { asm!("push {}", "popfq", in(reg) value) };
+}
+
+/// MOV to DS; any selector.
+pub fn load_ds(selector: u16) -> Result<(), Fault> {
+    // SAFETY: S1; DS has no base in 64-bit mode, so any descriptor that loads will do.
+    fault::catch(|| unsafe { asm!("mov ds, {0:x}", in(reg) selector, options(nostack)) })
+}
+
+/// MOV to SS; any selector.
+pub fn load_ss(selector: u16) -> Result<(), Fault> {
+    // SAFETY: as `load_ds`; the runtime's own selector returns afterwards.
+    fault::catch(|| unsafe {
+        asm!("mov ss, {0:x}", "mov ss, {1:x}", in(reg) selector,
+            in(reg) super::segments::KERNEL_DATA, options(nostack));
+    })
+}
+
+/// RSP now: near enough to tell stacks apart.
+pub fn stack_pointer() -> u64 {
+    let value;
+    // SAFETY: reads RSP.
+    unsafe { asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// As [`call`], with nothing to catch a fault: for code that runs inside another `catch`.
+pub fn call_raw(address: u64) -> u64 {
+    let value;
+    // SAFETY: the case put code there that keeps the contract, or catches the fault.
+    unsafe { asm!("call {}", in(reg) address, lateout("rax") value) };
+    value
+}
+
+/// As [`peek`], with nothing to catch a fault.
+pub fn peek_raw(address: u64) -> u64 {
+    let value: u64;
+    // SAFETY: asm, so that the compiler knows nothing of the address.
+    unsafe {
+        asm!("movzx {0:e}, byte ptr [{1}]", out(reg) value, in(reg) address,
+            options(nostack, preserves_flags));
+    }
+    value
+}
+
+/// As [`poke`], with nothing to catch a fault. Returns 0.
+pub fn poke_raw(address: u64, value: u8) -> u64 {
+    // SAFETY: asm, so that the compiler knows nothing of the address.
+    unsafe { asm!("mov [{}], {}", in(reg) address, in(reg_byte) value, options(nostack)) };
+    0
 }

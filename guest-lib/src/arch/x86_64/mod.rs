@@ -3,6 +3,7 @@
 pub mod acpi;
 pub mod apic;
 mod boot;
+pub mod code;
 pub mod cpu;
 pub mod cpuid;
 pub mod fault;
@@ -20,6 +21,7 @@ pub const NAME: &str = "x86";
 /// Whether the machine meets a need of this architecture.
 pub fn has(need: &str) -> bool {
     match need {
+        "x86.reserved_pte_bit" => cpuid::physical_bits() <= 51,
         "x86.svm" => cpuid::has_svm(),
         "x86.svm.npt" => cpuid::has_svm() && cpuid::svm_features() & 1 != 0,
         "x86.vmx" => cpuid::query(1, 0).ecx >> 5 & 1 != 0,

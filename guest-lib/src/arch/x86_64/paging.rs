@@ -155,7 +155,8 @@ pub fn read_entry(slot: u64) -> u64 {
     unsafe { core::ptr::read_volatile(slot as *const u64) }
 }
 
-fn write_entry(slot: u64, entry: u64) {
+/// Writes an entry in place, without INVLPG. The slot must belong to a tree of the caller.
+pub fn write_entry(slot: u64, entry: u64) {
     // SAFETY: S2; a slot of a table that an `AddressSpace` owns.
     unsafe { core::ptr::write_volatile(slot as *mut u64, entry) };
 }

@@ -164,6 +164,9 @@ pub(super) fn reload() {
             "mov ds, {data:e}",
             "mov es, {data:e}",
             "mov ss, {data:e}",
+            // After reset the LDT covers the first 64 KiB of memory; the runtime has none.
+            "xor {scratch:e}, {scratch:e}",
+            "lldt {scratch:x}",
             gdtr = in(reg) &gdtr,
             idtr = in(reg) &idtr,
             code = const KERNEL_CODE,
