@@ -487,3 +487,58 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// Processes whose command line holds `word`, zombies left out.
+fn alive(word: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+    lines.filter(|line| text(line).contains(word)).count()
+}
+
+#[test]
+fn killing_the_runner_leaves_nothing_behind() {
+    let rounds: u64 = std::env::var("ASSAY_KILL_ROUNDS").map_or(12, |n| n.parse().unwrap());
+    let dir = workspace("kill");
+    dir.write(
+        "rec/x86/svm.1",
+        "TAP version 13\n# start 1 x86/svm/vmrun/a\n%hang\n",
+    );
+    dir.write(
+        "rec/arm64/psci.1",
+        "TAP version 13\n# start 1 arm64/psci/off/c\n%hang\n",
+    );
+    let rec = dir.0.join("rec");
+    for round in 0..rounds {
+        let mut command = dir.command(&["run", "-t", "-j2", "--replay", rec.to_str().unwrap()]);
+        command
+            .args(["--output-dir", "out"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(round * 7 % 50));
+        let signal = ["KILL", "INT", "TERM", "HUP"][usize::try_from(round % 4).unwrap()];
+        let pid = child.id().to_string();
+        let kill = std::process::Command::new("kill")
+            .args(["-s", signal, &pid])
+            .status();
+        assert!(kill.unwrap().success());
+        child.wait().unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while alive(rec.to_str().unwrap()) > 0 {
+            assert!(
+                Instant::now() < until,
+                "{signal} in round {round} left a process behind"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let left = std::fs::read_dir(dir.0.join("out")).unwrap().flatten();
+    let left: Vec<_> = left.map(|f| f.file_name()).collect();
+    let known = [".log", ".tap", ".xml", ".json"];
+    assert!(
+        left.iter().all(|f| known
+            .iter()
+            .any(|k| text(f.as_encoded_bytes()).ends_with(k))),
+        "{left:?}"
+    );
+}
