@@ -21,7 +21,10 @@ pub struct Again {
 
 impl Default for Again {
     fn default() -> Self {
-        Again { repeat: 1, retries: 0 }
+        Again {
+            repeat: 1,
+            retries: 0,
+        }
     }
 }
 
@@ -41,11 +44,14 @@ pub fn run(
         if ended() {
             break;
         }
-        let next = run(&part(job, &job.unit.numbers, attempt));
+        let next = run(&part(job, &job.unit.numbers, attempt, report.launches));
         report.launches += next.launches;
         report.duration += next.duration;
-        for ((slot, result), number) in
-            report.results.iter_mut().zip(next.results).zip(&job.unit.numbers)
+        for ((slot, result), number) in report
+            .results
+            .iter_mut()
+            .zip(next.results)
+            .zip(&job.unit.numbers)
         {
             let id = job.unit.id(*number);
             let keep_first = bad(&id, slot) || !bad(&id, &result);
@@ -67,7 +73,12 @@ pub fn run(
             break;
         }
         let numbers: Vec<usize> = failed.iter().map(|i| job.unit.numbers[*i]).collect();
-        let next = run(&part(job, &numbers, again.repeat + attempt));
+        let next = run(&part(
+            job,
+            &numbers,
+            again.repeat + attempt,
+            report.launches,
+        ));
         report.launches += next.launches;
         report.duration += next.duration;
         for (i, result) in failed.into_iter().zip(next.results) {
@@ -79,13 +90,20 @@ pub fn run(
             }
         }
     }
+    for result in &mut report.results {
+        if !result.attempts.is_empty() && result.outcome != Outcome::Pass {
+            let note = format!("runner: {}", summary(result));
+            result.diagnostic.notes.push(note);
+        }
+    }
     report
 }
 
 /// `job` with some of its cases, and a log of its own.
-fn part(job: &Job, numbers: &[usize], attempt: u32) -> Job {
+fn part(job: &Job, numbers: &[usize], attempt: u32, launched: u32) -> Job {
     let mut part = job.clone();
     part.unit.numbers = numbers.to_vec();
+    part.launched = launched;
     part.log = format!("{}.attempt{attempt}.log", job.log.trim_end_matches(".log"));
     part
 }
@@ -115,7 +133,10 @@ fn attempt(result: &CaseResult) -> Attempt {
 pub fn is_flaky(result: &CaseResult) -> bool {
     let passed = |a: &Attempt| a.outcome == Outcome::Pass;
     result.attempts.iter().any(passed)
-        && result.attempts.iter().any(|a| !passed(a) && a.outcome != Outcome::Skip)
+        && result
+            .attempts
+            .iter()
+            .any(|a| !passed(a) && a.outcome != Outcome::Skip)
 }
 
 /// `1 of 3 attempts passed: fail, fail, pass`, with long lists counted.
@@ -124,7 +145,11 @@ pub fn summary(result: &CaseResult) -> String {
     let passed = all.iter().filter(|a| a.outcome == Outcome::Pass).count();
     let words: Vec<&str> = all.iter().take(10).map(|a| a.outcome.word()).collect();
     let more = if all.len() > 10 { ", ..." } else { "" };
-    format!("{passed} of {} attempts passed: {}{more}", all.len(), words.join(", "))
+    format!(
+        "{passed} of {} attempts passed: {}{more}",
+        all.len(),
+        words.join(", ")
+    )
 }
 
 /// The time of all attempts.
@@ -146,7 +171,11 @@ mod tests {
     #[test]
     fn the_attempt_that_is_kept_speaks_and_all_are_listed() {
         let mut slot = CaseResult::caused(Outcome::Fail, Kind::Assertion, "no");
-        fold(&mut slot, CaseResult::caused(Outcome::Crash, Kind::Reset, "gone"), true);
+        fold(
+            &mut slot,
+            CaseResult::caused(Outcome::Crash, Kind::Reset, "gone"),
+            true,
+        );
         assert_eq!(slot.outcome, Outcome::Fail);
         assert!(!is_flaky(&slot));
         fold(&mut slot, CaseResult::plain(Outcome::Pass), false);

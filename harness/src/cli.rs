@@ -1,7 +1,8 @@
 //! Every flag, in the user's words.
 
 use crate::arch::Arch;
-use crate::report::Format;
+use crate::refine::Shard;
+use crate::report::{Format, Target};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -66,6 +67,14 @@ pub struct SelectOptions {
     /// Only this architecture (repeat)
     #[arg(long = "arch", value_name = "ARCH")]
     pub archs: Vec<Arch>,
+    /// Only cases of which EXPR is true: 'group(gic) & !group(slow) & failed(last)'
+    ///
+    /// Operators: & | ! and parentheses. Terms: all() none() arch(..) group(..) hypervisor(..)
+    /// id(glob or /regex/) need(..) spec(..) unit(..) failed(RUN) new(RUN) outcome(WORD.., RUN),
+    /// where RUN is `last` or a run directory, results.json or TAP file. Groups named here are
+    /// asked for, nodefault and selfcheck too. See docs/selection.md.
+    #[arg(short = 'E', long = "expression", value_name = "EXPR")]
+    pub expression: Option<String>,
 }
 
 /// `assay run`
@@ -98,7 +107,23 @@ pub struct RunOptions {
     /// Stop at the first unexpected outcome
     #[arg(long)]
     pub fail_fast: bool,
-    /// A pass of a case with a known deviation is an unexpected outcome
+    /// Only what was unexpected in an earlier run, where it was [RUN: last]
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last",
+          require_equals = true)]
+    pub rerun_failed: Option<String>,
+    /// The Kth of N parts; a case's part depends on its id alone
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<Shard>,
+    /// Run units and cases in the order that SEED stands for
+    #[arg(long, value_name = "SEED")]
+    pub shuffle: Option<u64>,
+    /// Run every case N times; one unexpected outcome decides
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Run an unexpected case up to N times more; a later pass makes it flaky
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// Fixed (a known deviation that passes) and flaky cases make the run fail too
     #[arg(long)]
     pub strict: bool,
     /// Print the hypervisor commands instead of running them
@@ -107,6 +132,9 @@ pub struct RunOptions {
     /// Format of standard output [default: pretty on a terminal, else tap]
     #[arg(long, value_name = "FORMAT", conflicts_with = "tap")]
     pub format: Option<Format>,
+    /// Write a further report (repeat): junit=FILE, ktap=FILE, html=FILE, ...
+    #[arg(short, long = "output", value_name = "FORMAT=FILE")]
+    pub outputs: Vec<Target>,
     /// Run directory [default: target/assay/<run>]
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,

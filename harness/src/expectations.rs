@@ -8,6 +8,7 @@
 //!   versions: ">=7.2 <9"
 //! ```
 
+use crate::again;
 use crate::error::{Error, Result};
 use crate::outcome::{CaseResult, Outcome};
 use glob::{MatchOptions, Pattern};
@@ -67,6 +68,8 @@ pub enum Verdict {
     Known(Reason),
     /// A pass although a deviation is known.
     Fixed(Reason),
+    /// A pass, but not on every attempt; what the attempts came to.
+    Flaky(String),
     /// Anything else.
     Unexpected,
 }
@@ -139,6 +142,7 @@ impl Expectations {
             .filter(|e| e.covers_id(id) && e.covers(&version));
         match result.outcome {
             Outcome::Skip => Verdict::Expected,
+            Outcome::Pass if again::is_flaky(result) => Verdict::Flaky(again::summary(result)),
             Outcome::Pass => match entries.next() {
                 Some(entry) => Verdict::Fixed(entry.known()),
                 None => Verdict::Expected,

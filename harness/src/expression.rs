@@ -31,14 +31,23 @@ use std::path::Path;
 pub const TERMS: &[(&str, &str)] = &[
     ("all", "every case"),
     ("arch", "the architecture is one of the arguments"),
-    ("failed", "the outcome in that run was unexpected; the run is `last` unless named"),
+    (
+        "failed",
+        "the outcome in that run was unexpected; the run is `last` unless named",
+    ),
     ("group", "the case is in one of these groups"),
     ("hypervisor", "it runs on one of these hypervisors"),
-    ("id", "a glob (and everything below it) or /regex/ over the id"),
+    (
+        "id",
+        "a glob (and everything below it) or /regex/ over the id",
+    ),
     ("need", "it has one of these needs"),
     ("new", "that run holds no such case"),
     ("none", "no case"),
-    ("outcome", "it had one of these outcomes in the run named last, or in `last`"),
+    (
+        "outcome",
+        "it had one of these outcomes in the run named last, or in `last`",
+    ),
     ("spec", "a glob or /regex/ over its spec reference"),
     ("unit", "its unit is one of these"),
 ];
@@ -112,7 +121,12 @@ struct Mistake {
 impl Expression {
     /// Parses `text`.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut parser = Parser { text, at: 0, depth: 0, written: Vec::new() };
+        let mut parser = Parser {
+            text,
+            at: 0,
+            depth: 0,
+            written: Vec::new(),
+        };
         let parsed = parser.or().and_then(|node| {
             parser.space();
             match parser.rest().chars().next() {
@@ -126,9 +140,12 @@ impl Expression {
         });
         let written = std::mem::take(&mut parser.written);
         match parsed {
-            Ok(node) => {
-                Ok(Expression { text: text.to_owned(), node, written, past: BTreeMap::new() })
-            }
+            Ok(node) => Ok(Expression {
+                text: text.to_owned(),
+                node,
+                written,
+                past: BTreeMap::new(),
+            }),
             Err(mistake) => Err(pointed(text, &mistake)),
         }
     }
@@ -144,7 +161,13 @@ impl Expression {
             if !known.iter().any(|name| word.matches(name)) {
                 let hint = did_you_mean(text, known.iter().copied());
                 let what = format!("unknown {kind} '{text}'{hint}");
-                return Err(pointed(&self.text, &Mistake { at: at.clone(), what }));
+                return Err(pointed(
+                    &self.text,
+                    &Mistake {
+                        at: at.clone(),
+                        what,
+                    },
+                ));
             }
         }
         Ok(())
@@ -152,7 +175,9 @@ impl Expression {
 
     /// Whether it names `group`, which asks for the group's cases.
     pub fn asks_for(&self, group: &str) -> bool {
-        self.written.iter().any(|(kind, text, _)| *kind == "group" && text == group)
+        self.written
+            .iter()
+            .any(|(kind, text, _)| *kind == "group" && text == group)
     }
 
     /// Reads the earlier runs that it speaks of; names of runs are looked up in `runs`.
@@ -238,21 +263,30 @@ fn word(text: &str) -> std::result::Result<Word, String> {
         Some(source) => Regex::new(source)
             .map(Word::Regex)
             .map_err(|e| format!("'{text}' is no regular expression: {}", last_line(&e))),
-        None => {
-            Pattern::new(text).map(Word::Glob).map_err(|e| format!("'{text}' is no glob: {e}"))
-        }
+        None => Pattern::new(text)
+            .map(Word::Glob)
+            .map_err(|e| format!("'{text}' is no glob: {e}")),
     }
 }
 
 /// The line of a long message that says what is wrong.
 fn last_line(error: &impl ToString) -> String {
-    error.to_string().lines().last().unwrap_or_default().trim().to_owned()
+    error
+        .to_string()
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// The message, the expression, and a caret under the mistake.
 fn pointed(text: &str, mistake: &Mistake) -> Error {
     // One column per character; line breaks in the expression would tear the caret off.
-    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let shown: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let columns = |to: usize| text[..to].chars().count();
     let from = columns(mistake.at.start);
     let width = columns(mistake.at.end).saturating_sub(from).max(1);
@@ -287,7 +321,10 @@ impl<'a> Parser<'a> {
 
     fn mistake(&self, length: usize, what: impl Into<String>) -> Mistake {
         let end = (self.at + length).min(self.text.len());
-        Mistake { at: self.at..end, what: what.into() }
+        Mistake {
+            at: self.at..end,
+            what: what.into(),
+        }
     }
 
     fn name_length(&self) -> usize {
@@ -299,11 +336,13 @@ impl<'a> Parser<'a> {
     fn operator(&mut self, signs: &[&str], name: &str) -> bool {
         self.space();
         let rest = self.rest();
-        let sign = signs.iter().find(|s| rest.starts_with(**s)).map(|s| s.len());
+        let sign = signs
+            .iter()
+            .find(|s| rest.starts_with(**s))
+            .map(|s| s.len());
         let length = self.name_length();
-        let named = (rest[..length].eq_ignore_ascii_case(name)
-            && !rest[length..].starts_with('('))
-        .then_some(length);
+        let named = (rest[..length].eq_ignore_ascii_case(name) && !rest[length..].starts_with('('))
+            .then_some(length);
         match sign.or(named) {
             Some(length) => {
                 self.at += length;
@@ -336,7 +375,11 @@ impl<'a> Parser<'a> {
             negative = !negative;
         }
         let node = self.primary()?;
-        Ok(if negative { Node::Not(Box::new(node)) } else { node })
+        Ok(if negative {
+            Node::Not(Box::new(node))
+        } else {
+            node
+        })
     }
 
     fn primary(&mut self) -> Parsed<Node> {
@@ -354,7 +397,10 @@ impl<'a> Parser<'a> {
             self.space();
             if !self.rest().starts_with(')') {
                 let what = "this '(' is never closed";
-                return Err(Mistake { at: open..open + 1, what: what.into() });
+                return Err(Mistake {
+                    at: open..open + 1,
+                    what: what.into(),
+                });
             }
             self.at += 1;
             return Ok(node);
@@ -363,9 +409,7 @@ impl<'a> Parser<'a> {
         if length == 0 {
             return Err(match self.rest().chars().next() {
                 None => self.mistake(1, "expected a term, found the end"),
-                Some(c) => {
-                    self.mistake(c.len_utf8(), format!("expected a term, found '{c}'"))
-                }
+                Some(c) => self.mistake(c.len_utf8(), format!("expected a term, found '{c}'")),
             });
         }
         let name = &self.rest()[..length];
@@ -392,7 +436,10 @@ impl<'a> Parser<'a> {
 
     fn arguments(&mut self) -> Parsed<Vec<Argument>> {
         let open = self.at;
-        let unclosed = || Mistake { at: open..open + 1, what: "this '(' is never closed".into() };
+        let unclosed = || Mistake {
+            at: open..open + 1,
+            what: "this '(' is never closed".into(),
+        };
         self.at += 1;
         let mut arguments = Vec::new();
         loop {
@@ -420,7 +467,10 @@ impl<'a> Parser<'a> {
                 }
                 (Some(_), true) => return Err(self.mistake(1, "expected an argument")),
                 (Some(c @ (',' | ')')), false) => {
-                    arguments.push(Argument { text, at: start..end });
+                    arguments.push(Argument {
+                        text,
+                        at: start..end,
+                    });
                     self.at += 1;
                     if c == ')' {
                         return Ok(arguments);
@@ -440,7 +490,10 @@ impl<'a> Parser<'a> {
     ) -> Parsed<Node> {
         let words = |arguments: &[Argument]| -> Parsed<Vec<Word>> {
             let word = |a: &Argument| {
-                word(&a.text).map_err(|what| Mistake { at: a.at.clone(), what })
+                word(&a.text).map_err(|what| Mistake {
+                    at: a.at.clone(),
+                    what,
+                })
             };
             arguments.iter().map(word).collect()
         };
@@ -448,10 +501,16 @@ impl<'a> Parser<'a> {
         let optional = matches!(name, "failed" | "new");
         if none_wanted && let Some(first) = arguments.first() {
             let what = format!("{name}() takes no argument");
-            return Err(Mistake { at: first.at.clone(), what });
+            return Err(Mistake {
+                at: first.at.clone(),
+                what,
+            });
         }
         if arguments.is_empty() && !none_wanted && !optional {
-            return Err(Mistake { at: whole, what: format!("{name}() needs an argument") });
+            return Err(Mistake {
+                at: whole,
+                what: format!("{name}() needs an argument"),
+            });
         }
         let run = |arguments: &[Argument]| match arguments {
             [] => Ok("last".to_owned()),
@@ -472,7 +531,10 @@ impl<'a> Parser<'a> {
                             let known = Arch::ALL.map(Arch::word);
                             let hint = did_you_mean(&a.text, known);
                             let what = format!("unknown architecture '{}'{hint}", a.text);
-                            Mistake { at: a.at.clone(), what }
+                            Mistake {
+                                at: a.at.clone(),
+                                what,
+                            }
                         })
                     })
                     .collect::<Parsed<_>>()?,
@@ -481,7 +543,11 @@ impl<'a> Parser<'a> {
                 let node = words(&arguments)?;
                 let written = |a: &Argument| (name, a.text.clone(), a.at.clone());
                 self.written.extend(arguments.iter().map(written));
-                if name == "group" { Node::Group(node) } else { Node::Unit(node) }
+                if name == "group" {
+                    Node::Group(node)
+                } else {
+                    Node::Unit(node)
+                }
             }
             "id" => Node::Id(
                 arguments
@@ -489,7 +555,11 @@ impl<'a> Parser<'a> {
                     .map(|a| {
                         Filter::new(&a.text).map_err(|e| Mistake {
                             at: a.at.clone(),
-                            what: format!("{} is neither glob nor regex: {}", a.text, last_line(&e)),
+                            what: format!(
+                                "{} is neither glob nor regex: {}",
+                                a.text,
+                                last_line(&e)
+                            ),
                         })
                     })
                     .collect::<Parsed<_>>()?,
@@ -501,7 +571,10 @@ impl<'a> Parser<'a> {
                     if !numbered && !NEEDS.iter().any(|need| word.matches(need.word)) {
                         let hint = did_you_mean(&a.text, NEEDS.iter().map(|n| n.word));
                         let what = format!("unknown need '{}'{hint}", a.text);
-                        return Err(Mistake { at: a.at.clone(), what });
+                        return Err(Mistake {
+                            at: a.at.clone(),
+                            what,
+                        });
                     }
                 }
                 Node::Need(node)
@@ -511,15 +584,20 @@ impl<'a> Parser<'a> {
             "failed" => Node::Outcome(vec!["unexpected".into()], run(&arguments)?),
             "new" => Node::New(run(&arguments)?),
             _ => {
-                let known: Vec<&str> =
-                    Outcome::ALL.map(Outcome::word).into_iter().chain(VERDICTS).collect();
+                let known: Vec<&str> = Outcome::ALL
+                    .map(Outcome::word)
+                    .into_iter()
+                    .chain(VERDICTS)
+                    .collect();
                 // The last argument is a run when it is no outcome.
-                let last = arguments.pop_if(|last| {
-                    last.text == "last" || last.text.contains(['/', '.'])
-                });
+                let last =
+                    arguments.pop_if(|last| last.text == "last" || last.text.contains(['/', '.']));
                 let run = last.map_or_else(|| "last".to_owned(), |a| a.text);
                 if arguments.is_empty() {
-                    return Err(Mistake { at: whole, what: "outcome() needs an outcome".into() });
+                    return Err(Mistake {
+                        at: whole,
+                        what: "outcome() needs an outcome".into(),
+                    });
                 }
                 for a in &arguments {
                     if !known.contains(&a.text.as_str()) {
@@ -528,7 +606,10 @@ impl<'a> Parser<'a> {
                             "unknown outcome '{}'{hint}; a run is `last` or a path with a '/'",
                             a.text
                         );
-                        return Err(Mistake { at: a.at.clone(), what });
+                        return Err(Mistake {
+                            at: a.at.clone(),
+                            what,
+                        });
                     }
                 }
                 Node::Outcome(arguments.into_iter().map(|a| a.text).collect(), run)
@@ -568,7 +649,11 @@ mod tests {
         let mut ids = Vec::new();
         for unit in &catalog.units {
             for number in unit.numbers.iter().copied() {
-                let subject = Subject { unit, number, hypervisor: Some("qemu-tcg") };
+                let subject = Subject {
+                    unit,
+                    number,
+                    hypervisor: Some("qemu-tcg"),
+                };
                 if expression.holds(&subject) == Some(true) {
                     ids.push(unit.id(number));
                 }
@@ -607,7 +692,11 @@ mod tests {
     #[test]
     fn what_is_not_known_yet_keeps_a_case() {
         let catalog = catalog();
-        let subject = Subject { unit: &catalog.units[0], number: 0, hypervisor: None };
+        let subject = Subject {
+            unit: &catalog.units[0],
+            number: 0,
+            hypervisor: None,
+        };
         let holds = |text: &str| Expression::parse(text).unwrap().holds(&subject);
         assert_eq!(holds("hypervisor(bochs)"), None);
         assert_eq!(holds("hypervisor(bochs) & none()"), Some(false));
@@ -645,7 +734,11 @@ mod tests {
             let message = mistake(text);
             assert!(message.contains(what), "{text}: {message}");
             let caret = format!("{}{}", " ".repeat(from + 2), "^".repeat(width));
-            assert_eq!(message.lines().last(), Some(caret.as_str()), "{text}: {message}");
+            assert_eq!(
+                message.lines().last(),
+                Some(caret.as_str()),
+                "{text}: {message}"
+            );
         }
     }
 
@@ -654,9 +747,17 @@ mod tests {
         let check = |text: &str| Expression::parse(text).unwrap().check(&catalog());
         assert!(check("group(npt) | group(nodefault) | unit(svm)").is_ok());
         let error = check("all() & group(ntp)").unwrap_err().message;
-        assert!(error.contains("unknown group 'ntp' (did you mean 'npt'?)"), "{error}");
+        assert!(
+            error.contains("unknown group 'ntp' (did you mean 'npt'?)"),
+            "{error}"
+        );
         assert!(error.ends_with("\n                ^^^"), "{error}");
-        assert!(check("unit(swm)").unwrap_err().message.contains("did you mean 'svm'?"));
+        assert!(
+            check("unit(swm)")
+                .unwrap_err()
+                .message
+                .contains("did you mean 'svm'?")
+        );
     }
 
     #[test]

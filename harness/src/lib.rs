@@ -5,6 +5,7 @@
 //! starts [`run`] for each unit, [`transcript`] and [`ledger`] turn a console into results,
 //! [`expectations`] judge them, and [`report`] writes them in plan order.
 
+pub mod again;
 pub mod arch;
 pub mod build;
 pub mod catalog;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod command;
 pub mod error;
 pub mod expectations;
+pub mod expression;
 pub mod hypervisor;
 pub mod interrupt;
 pub mod ledger;
@@ -21,8 +23,10 @@ pub mod payload;
 pub mod plan;
 pub mod process;
 pub mod progress;
+pub mod refine;
 pub mod report;
 pub mod run;
+pub mod runs;
 pub mod schedule;
 pub mod select;
 pub mod specs;

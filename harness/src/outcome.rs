@@ -136,8 +136,18 @@ pub struct Diagnostic {
     pub other: Vec<(String, String)>,
 }
 
+impl Attempt {
+    /// `fail: message`, or the outcome alone.
+    pub fn text(&self) -> String {
+        match &self.message {
+            Some(message) => format!("{}: {message}", self.outcome),
+            None => self.outcome.word().to_owned(),
+        }
+    }
+}
+
 /// What became of one case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CaseResult {
     /// The outcome.
     pub outcome: Outcome,
@@ -151,6 +161,20 @@ pub struct CaseResult {
     pub duration: Duration,
     /// The last console lines before a crash or timeout.
     pub console: Vec<String>,
+    /// What each attempt came to, when there was more than one.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One of several attempts at a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What there was to say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// Milliseconds from start to result.
+    pub duration_ms: f64,
 }
 
 impl CaseResult {
@@ -163,6 +187,7 @@ impl CaseResult {
             diagnostic: Diagnostic::default(),
             duration: Duration::ZERO,
             console: Vec::new(),
+            attempts: Vec::new(),
         }
     }
 

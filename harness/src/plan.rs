@@ -24,6 +24,8 @@ pub struct Job {
     pub first: usize,
     /// File name of its console log, in the run directory.
     pub log: String,
+    /// How often earlier attempts started its machine.
+    pub launched: u32,
 }
 
 impl Job {
@@ -87,6 +89,7 @@ pub fn plan(
                 image,
                 first,
                 log,
+                launched: 0,
             });
         }
     }

@@ -149,7 +149,7 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
     let unit_deadline = begun + scaled(job.unit.unit.unit_timeout_s, settings.scale);
     let mut results: Vec<Option<CaseResult>> = vec![None; count];
     let mut queue = batches(job);
-    let (mut number, mut command) = (0, String::new());
+    let (mut number, mut command) = (job.launched, String::new());
     while let Some(batch) = queue.pop_front() {
         if settings.interrupt.is_set() {
             break;
@@ -180,7 +180,7 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
             unit_deadline,
         };
         let (line, settled) = with_launch(job, &batch, number, &scratch, |l| one.run(l, ledger));
-        if number == 1 {
+        if number == job.launched + 1 {
             command = line;
         }
         let mut left = Vec::new();
@@ -202,7 +202,7 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
     UnitReport {
         results,
         command,
-        launches: number,
+        launches: number - job.launched,
         duration: begun.elapsed(),
     }
 }
@@ -237,7 +237,7 @@ impl OneLaunch<'_> {
     fn run(&mut self, launch: &Launch<'_>, ledger: Ledger) -> (String, Vec<Option<CaseResult>>) {
         let command = self.job.hypervisor.command(launch);
         let line = command.shell();
-        match launch.number {
+        match launch.number - self.job.launched {
             1 => self.log.note(&line),
             n => self.log.note(&format!("\n# assay: launch {n}: {line}")),
         }

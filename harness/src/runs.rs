@@ -25,9 +25,16 @@ pub struct Run {
 
 /// Reads the run at `path`.
 pub fn read(path: &Path) -> Result<Run> {
-    let file = if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
+    let file = if path.is_dir() {
+        path.join(RESULTS)
+    } else {
+        path.to_owned()
+    };
     let text = std::fs::read(&file).map_err(|e| Error::file("read", &file, e))?;
-    let dir = file.parent().map(Path::to_owned).filter(|_| file.ends_with(RESULTS));
+    let dir = file
+        .parent()
+        .map(Path::to_owned)
+        .filter(|_| file.ends_with(RESULTS));
     let label = label(path);
     let json = file.extension().is_some_and(|e| e == "json");
     let document = match json {
@@ -49,7 +56,11 @@ pub fn read(path: &Path) -> Result<Run> {
             of_tap(&label, stream)
         }
     };
-    Ok(Run { label, dir, document })
+    Ok(Run {
+        label,
+        dir,
+        document,
+    })
 }
 
 /// `latest` says nothing: a link is called by what it points at.
@@ -59,10 +70,16 @@ fn label(path: &Path) -> String {
         false => path.to_owned(),
     };
     let named = match real.ends_with(RESULTS) {
-        true => real.parent().filter(|p| *p != Path::new("")).unwrap_or(&real),
+        true => real
+            .parent()
+            .filter(|p| *p != Path::new(""))
+            .unwrap_or(&real),
         false => &real,
     };
-    let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy();
+    let name = named
+        .file_name()
+        .unwrap_or(named.as_os_str())
+        .to_string_lossy();
     name.trim_end_matches(".tap").to_owned()
 }
 
@@ -138,10 +155,13 @@ pub fn find(runs: &Path, name: &str) -> Result<PathBuf> {
         }
     }
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
-    let known: Vec<String> =
-        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let known: Vec<String> = entries
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
     let hint = did_you_mean(name, known.iter().map(String::as_str));
-    Err(Error::usage(format!("no run '{name}'{hint}; name a folder, a results.json or a TAP file")))
+    Err(Error::usage(format!(
+        "no run '{name}'{hint}; name a folder, a results.json or a TAP file"
+    )))
 }
 
 /// What an earlier run says of a case.
@@ -170,7 +190,11 @@ impl Past {
     /// What became of case `id` on `hypervisor`.
     pub fn of(&self, hypervisor: &str, id: &str) -> Option<&PastCase> {
         let named = |name: &str| name == hypervisor || name == NAMELESS;
-        self.cases.get(id)?.iter().find(|(name, _)| named(name)).map(|(_, case)| case)
+        self.cases
+            .get(id)?
+            .iter()
+            .find(|(name, _)| named(name))
+            .map(|(_, case)| case)
     }
 
     /// The hypervisors that have an unexpected outcome in it, in order.
@@ -190,8 +214,14 @@ impl Past {
 pub fn past(runs: &Path, name: &str) -> Result<Past> {
     let mut past = Past::default();
     for case in read(&find(runs, name)?)?.document.cases {
-        let was = PastCase { outcome: case.outcome, verdict: case.verdict };
-        past.cases.entry(case.id).or_default().push((case.hypervisor, was));
+        let was = PastCase {
+            outcome: case.outcome,
+            verdict: case.verdict,
+        };
+        past.cases
+            .entry(case.id)
+            .or_default()
+            .push((case.hypervisor, was));
     }
     Ok(past)
 }
@@ -205,10 +235,16 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("assay-runs-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("other.tap");
-        let text = "TAP version 13\n1..3\nok 1 - a/b\nnot ok 2 - a/c # TODO known\nnot ok 3 - a/d\n";
+        let text =
+            "TAP version 13\n1..3\nok 1 - a/b\nnot ok 2 - a/c # TODO known\nnot ok 3 - a/d\n";
         std::fs::write(&file, text).unwrap();
         let run = read(&file).unwrap();
-        let verdicts: Vec<&str> = run.document.cases.iter().map(|c| c.verdict.as_str()).collect();
+        let verdicts: Vec<&str> = run
+            .document
+            .cases
+            .iter()
+            .map(|c| c.verdict.as_str())
+            .collect();
         assert_eq!(verdicts, ["expected", "known", "unexpected"]);
         assert_eq!(run.label, "other");
         assert!(run.document.complete);
@@ -217,8 +253,18 @@ mod tests {
         assert!(past.of("anything", "a/e").is_none());
         std::fs::write(&file, "nothing of the kind\n").unwrap();
         assert!(read(&file).unwrap_err().message.contains("holds no TAP"));
-        assert!(find(&dir, "othr.tap").unwrap_err().message.contains("did you mean 'other.tap'?"));
-        assert!(find(&dir, "last").unwrap_err().message.contains("no earlier run"));
+        assert!(
+            find(&dir, "othr.tap")
+                .unwrap_err()
+                .message
+                .contains("did you mean 'other.tap'?")
+        );
+        assert!(
+            find(&dir, "last")
+                .unwrap_err()
+                .message
+                .contains("no earlier run")
+        );
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

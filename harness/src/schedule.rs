@@ -1,9 +1,8 @@
 //! Runs jobs in parallel and releases their reports in plan order.
 
-use crate::plan::Plan;
-use crate::run::{self, Settings, UnitReport};
+use crate::plan::{Job, Plan};
+use crate::run::UnitReport;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Condvar, Mutex, mpsc};
 
 /// How many machines run at the same time.
@@ -32,13 +31,12 @@ struct Room {
     free: usize,
 }
 
-/// Runs all jobs of `plan`. `watch` hears of progress, from many threads; `release` gets the
+/// Runs all jobs of `plan` by `run`. `watch` hears of progress, from many threads; `release` gets the
 /// report of each job, in plan order, on this thread.
 pub fn schedule(
     plan: &Plan,
     width: Width,
-    dir: &Path,
-    settings: &Settings,
+    run: &(dyn Fn(&Job, &dyn Fn(&str)) -> UnitReport + Sync),
     watch: &(dyn Fn(Progress<'_>) + Sync),
     mut release: impl FnMut(usize, UnitReport),
 ) {
@@ -78,7 +76,7 @@ pub fn schedule(
                 room.free -= cost(job);
                 job
             };
-            let report = run::run(&plan.jobs[job], dir, settings, &|id| {
+            let report = run(&plan.jobs[job], &|id| {
                 watch(Progress::Case { job, id });
             });
             if let Ok(mut room) = room.lock() {

@@ -6,6 +6,7 @@
 use crate::arch::Arch;
 use crate::catalog::{Catalog, CatalogUnit};
 use crate::error::{Error, Result, did_you_mean};
+use crate::expression::{Expression, Subject};
 use crate::manifest::{NODEFAULT, SELFCHECK};
 use glob::{MatchOptions, Pattern};
 use regex::Regex;
@@ -26,17 +27,21 @@ pub struct Request {
     pub groups: Vec<String>,
     /// `-a`.
     pub all: bool,
+    /// `-E`.
+    pub expression: Option<Expression>,
 }
 
 /// One FILTER.
-#[derive(Debug)]
-enum Filter {
+#[derive(Clone, Debug)]
+pub(crate) enum Filter {
+    /// Everything that it matches, and what is below.
     Glob(Pattern),
+    /// `/regex/`.
     Regex(Regex),
 }
 
 impl Filter {
-    fn new(text: &str) -> Result<Self> {
+    pub(crate) fn new(text: &str) -> Result<Self> {
         if let Some(source) = text.strip_prefix('/') {
             let source = source.strip_suffix('/').unwrap_or(source);
             let regex = Regex::new(source)
@@ -49,7 +54,7 @@ impl Filter {
     }
 
     /// A glob selects what it matches and everything below; without a slash it names units.
-    fn matches(&self, unit: &str, id: &str) -> bool {
+    pub(crate) fn matches(&self, unit: &str, id: &str) -> bool {
         match self {
             Filter::Regex(regex) => regex.is_match(id),
             Filter::Glob(glob) => {
@@ -96,6 +101,9 @@ pub fn select(catalog: &Catalog, request: &Request) -> Result<Catalog> {
         .iter()
         .map(|f| Filter::new(f))
         .collect::<Result<Vec<Filter>>>()?;
+    if let Some(expression) = &request.expression {
+        expression.check(catalog)?;
+    }
     let known = catalog.groups();
     let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
     for group in &request.groups {
@@ -130,9 +138,25 @@ pub fn select(catalog: &Catalog, request: &Request) -> Result<Catalog> {
             }
             let by_filter = hit && !filters.is_empty();
             let by_group = in_any(&wanted);
+            // Naming one of the two groups in an expression is asking for it.
+            let asked = |group| match &request.expression {
+                Some(expression) => unit.in_group(n, group) && expression.asks_for(group),
+                None => false,
+            };
+            let subject = Subject {
+                unit,
+                number: n,
+                hypervisor: None,
+            };
             hit && (wanted.is_empty() || by_group)
                 && !in_any(&unwanted)
-                && default_allows(unit, n, by_filter, named, by_group, request.all, &wanted)
+                && (asked(NODEFAULT)
+                    || asked(SELFCHECK)
+                    || default_allows(unit, n, by_filter, named, by_group, request.all, &wanted))
+                && request
+                    .expression
+                    .as_ref()
+                    .is_none_or(|e| e.allows(&subject))
         });
         if !chosen.numbers.is_empty() {
             selected.units.push(chosen);
@@ -170,13 +194,13 @@ fn default_allows(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::manifest;
     use crate::payload::{Case, Ends, Payload};
     use std::sync::Arc;
 
-    fn catalog() -> Catalog {
+    pub(crate) fn catalog() -> Catalog {
         let yaml = "units:\n- {unit: svm, arch: x86, payload: svm, groups: [svm]}\n\
             - {unit: slow, arch: x86, payload: svm, groups: [nodefault, time]}\n\
             - {unit: breaks, arch: x86, payload: svm, groups: [selfcheck]}\n";
@@ -214,6 +238,7 @@ mod tests {
             filters: own(filters),
             groups: own(groups),
             all,
+            expression: None,
         };
         Ok(select(&catalog(), &request)?.ids().collect())
     }
@@ -274,5 +299,28 @@ mod tests {
         );
         assert_eq!(ids(&["/(/"], &[], false).unwrap_err().exit, 2);
         assert_eq!(ids(&["[a"], &[], false).unwrap_err().exit, 2);
+    }
+
+    #[test]
+    fn an_expression_cuts_further_and_asks_for_the_groups_it_names() {
+        let ids = |text: &str, all| -> Result<Vec<String>> {
+            let expression = Some(Expression::parse(text)?);
+            let request = Request {
+                expression,
+                all,
+                ..Request::default()
+            };
+            Ok(select(&catalog(), &request)?.ids().collect())
+        };
+        assert_eq!(ids("group(npt)", false).unwrap(), SVM[1..]);
+        assert_eq!(ids("group(npt)", true).unwrap().len(), 2);
+        assert_eq!(
+            ids("group(nodefault) & group(npt)", false).unwrap(),
+            ["x86/slow/vmrun/b"]
+        );
+        assert_eq!(ids("group(selfcheck)", false).unwrap().len(), 2);
+        assert_eq!(ids("hypervisor(bochs)", false).unwrap(), SVM);
+        assert_eq!(ids("none()", false).unwrap_err().exit, 3);
+        assert_eq!(ids("group(nptt)", false).unwrap_err().exit, 2);
     }
 }

@@ -3,6 +3,7 @@
 use crate::arch::Arch;
 use crate::cli::{Place, SelectOptions};
 use crate::error::{Error, Result};
+use crate::expression::Expression;
 use crate::payload::PayloadDir;
 use crate::select::Request;
 use std::path::{Path, PathBuf};
@@ -69,14 +70,16 @@ impl Workspace {
 
 impl SelectOptions {
     /// The request, and the architectures whose payloads must exist for it.
-    pub fn request(&self) -> (Request, Vec<Arch>) {
+    pub fn request(&self) -> Result<(Request, Vec<Arch>)> {
+        let expression = self.expression.as_deref().map(Expression::parse);
         let request = Request {
             filters: self.filters.clone(),
             groups: self.groups.clone(),
             all: self.all,
+            expression: expression.transpose()?,
         };
         let archs = crate::select::archs(&request, &self.archs);
-        (request, archs)
+        Ok((request, archs))
     }
 }
 

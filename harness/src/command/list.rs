@@ -26,7 +26,7 @@ pub fn list(place: &Place, options: &ListOptions) -> Result<u8> {
 /// The cases that `options` selects. With nothing asked for that is the default selection.
 pub fn selected(place: &Place, options: &SelectOptions) -> Result<Catalog> {
     let workspace = Workspace::find(place)?;
-    let (request, archs): (Request, _) = options.request();
+    let (request, archs): (Request, _) = options.request()?;
     let catalog = catalog::load(&workspace.manifest, &workspace.payloads, &archs)?;
     select(&catalog, &request)
 }

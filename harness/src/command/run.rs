@@ -1,17 +1,20 @@
 //! `assay run`: from the command line to the exit code.
 
 use super::list;
+use crate::again::{self, Again};
 use crate::catalog;
 use crate::cli::{Place, RunOptions};
 use crate::error::{Error, Result, exit};
 use crate::expectations::{Expectations, Verdict};
 use crate::hypervisor::{self, Hypervisor, replay::Replay};
 use crate::interrupt::Interrupt;
-use crate::outcome::{Kind, Outcome};
+use crate::outcome::{CaseResult, Kind, Outcome};
 use crate::plan::{Job, Plan, plan};
 use crate::progress::Bar;
+use crate::refine::{Refinement, refine};
 use crate::report::{self, Format, Header, Line, Report, Summary};
-use crate::run::{Settings, UnitReport, first_command};
+use crate::run::{self, Settings, UnitReport, first_command};
+use crate::runs::{self, Past};
 use crate::schedule::{Progress, Width, schedule};
 use crate::select::select;
 use crate::workspace::{Workspace, link_latest, run_name};
@@ -29,9 +32,9 @@ const DEFAULT_HYPERVISOR: &str = "qemu-tcg";
 pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     let workspace = Workspace::find(place)?;
     if options.build {
-        super::build::build_used(&workspace, &options.select.request().1)?;
+        super::build::build_used(&workspace, &options.select.request()?.1)?;
     }
-    let (request, archs) = options.select.request();
+    let (request, archs) = options.select.request()?;
     let catalog = catalog::load(&workspace.manifest, &workspace.payloads, &archs)?;
     let selected = select(&catalog, &request)?;
     if options.list {
@@ -42,8 +45,24 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
         };
         return super::written(done.and_then(|()| out.flush()).map(|()| 0));
     }
-    let hypervisors = hypervisors(&workspace, options)?;
-    let plan = plan(&selected, &hypervisors, &workspace.cache().join("images"))?;
+    let failed = match &options.rerun_failed {
+        Some(run) => Some(runs::past(&workspace.runs(), run)?),
+        None => None,
+    };
+    let hypervisors = hypervisors(&workspace, options, failed.as_ref())?;
+    let images = workspace.cache().join("images");
+    let plan = plan(&selected, &hypervisors, &images)?;
+    let mut expression = request.expression;
+    if let Some(expression) = &mut expression {
+        expression.load(&workspace.runs())?;
+    }
+    let by = Refinement {
+        expression: expression.as_ref(),
+        failed: failed.as_ref(),
+        shard: options.shard,
+        seed: options.shuffle,
+    };
+    let plan = refine(plan, &by)?;
     if options.dry_run {
         return dry_run(&plan, &workspace);
     }
@@ -58,7 +77,11 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     .execute()
 }
 
-fn hypervisors(workspace: &Workspace, options: &RunOptions) -> Result<Vec<Arc<dyn Hypervisor>>> {
+fn hypervisors(
+    workspace: &Workspace,
+    options: &RunOptions,
+    failed: Option<&Past>,
+) -> Result<Vec<Arc<dyn Hypervisor>>> {
     if let Some(dir) = &options.replay {
         let program = std::env::current_exe()
             .map_err(|e| Error::usage(format!("cannot find this program: {e}")))?;
@@ -77,6 +100,10 @@ fn hypervisors(workspace: &Workspace, options: &RunOptions) -> Result<Vec<Arc<dy
                 names.push(n)
             }
         });
+    }
+    // What failed is run again where it failed.
+    if let Some(failed) = failed.filter(|_| names.is_empty()) {
+        names = failed.failed_hypervisors();
     }
     if names.is_empty() {
         names.push(DEFAULT_HYPERVISOR);
@@ -205,11 +232,23 @@ impl Run<'_> {
             Some(n) => Width::Machines(n.into()),
             None => Width::Cpus(std::thread::available_parallelism().map_or(1, usize::from)),
         };
+        let again = Again {
+            repeat: self.options.repeat.unwrap_or(1),
+            retries: self.options.retries.unwrap_or(0),
+        };
+        let one = |job: &Job, watch: &dyn Fn(&str)| {
+            again::run(
+                job,
+                again,
+                &|| interrupt.is_set(),
+                &|id, result| self.judge(job, id, result).1,
+                &|job| run::run(job, &dir, &settings, watch),
+            )
+        };
         schedule(
             &self.plan,
             width,
-            &dir,
-            &settings,
+            &one,
             &watch,
             |index, report| {
                 let job = &self.plan.jobs[index];
@@ -276,7 +315,25 @@ impl Run<'_> {
             let out = File::create(&path).map_err(|e| Error::file("write", &path, e))?;
             reports.push(report::open(format, BufWriter::new(out), false, false));
         }
+        for report::Target { format, path } in &self.options.outputs {
+            let out = File::create(path).map_err(|e| Error::file("write", path, e))?;
+            reports.push(report::open(*format, BufWriter::new(out), false, self.options.verbose));
+        }
         Ok(reports)
+    }
+
+    /// What the expectations say of a result, and whether it makes the run fail.
+    fn judge(&self, job: &Job, id: &str, result: &CaseResult) -> (Verdict, bool) {
+        let version = job.offer.as_ref().map_or("", |o| o.version.as_str());
+        let empty = Expectations::default();
+        let known = self.expectations.get(job.hypervisor.name()).unwrap_or(&empty);
+        let verdict = known.judge(id, version, result);
+        let bad = match verdict {
+            Verdict::Unexpected => true,
+            Verdict::Fixed(_) | Verdict::Flaky(_) => self.options.strict,
+            Verdict::Expected | Verdict::Known(_) => false,
+        };
+        (verdict, bad)
     }
 
     /// Judges a unit's results, counts them and hands each to `each`.
@@ -289,18 +346,10 @@ impl Run<'_> {
         each: &mut dyn FnMut(&Line<'_>),
     ) {
         let name = job.hypervisor.name();
-        let version = job.offer.as_ref().map_or("", |o| o.version.as_str());
         let log = format!("{dir}/{}", job.log);
-        let empty = Expectations::default();
-        let expectations = self.expectations.get(name).unwrap_or(&empty);
         for ((i, number), result) in job.unit.numbers.iter().enumerate().zip(&report.results) {
             let id = job.unit.id(*number);
-            let verdict = expectations.judge(&id, version, result);
-            let bad = match verdict {
-                Verdict::Unexpected => true,
-                Verdict::Fixed(_) => self.options.strict,
-                Verdict::Expected | Verdict::Known(_) => false,
-            };
+            let (verdict, bad) = self.judge(job, &id, result);
             summary.count(result, &verdict, bad);
             each(&Line {
                 number: job.first + i,
@@ -320,12 +369,13 @@ impl Run<'_> {
 }
 
 impl Summary {
-    fn count(&mut self, result: &crate::outcome::CaseResult, verdict: &Verdict, bad: bool) {
+    fn count(&mut self, result: &CaseResult, verdict: &Verdict, bad: bool) {
         match verdict {
             Verdict::Known(_) => self.known += 1,
             _ => *self.outcomes.entry(result.outcome).or_default() += 1,
         }
         self.fixed += usize::from(matches!(verdict, Verdict::Fixed(_)));
+        self.flaky += usize::from(matches!(verdict, Verdict::Flaky(_)));
         self.bad += usize::from(bad);
         let absent = [Kind::Unavailable, Kind::Interrupted, Kind::NotRun];
         self.ran += usize::from(

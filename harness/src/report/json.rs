@@ -2,7 +2,7 @@
 
 use super::{Header, Line, Report, Summary};
 use crate::expectations::Verdict;
-use crate::outcome::{CaseResult, Diagnostic, Kind, Outcome};
+use crate::outcome::{Attempt, CaseResult, Diagnostic, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
@@ -48,9 +48,9 @@ pub struct Case {
     pub hypervisor: String,
     /// The outcome.
     pub outcome: Outcome,
-    /// `expected`, `known`, `fixed` or `unexpected`.
+    /// `expected`, `known`, `fixed`, `flaky` or `unexpected`.
     pub verdict: String,
-    /// Why a deviation is known.
+    /// Why a deviation is known, or what the attempts of a flaky case came to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub known: Option<String>,
     /// The cause.
@@ -73,6 +73,9 @@ pub struct Case {
     /// The last console lines before a crash or timeout.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub console: Vec<String>,
+    /// What each attempt came to, when there was more than one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub attempts: Vec<Attempt>,
     /// Milliseconds from start to result.
     pub duration_ms: f64,
     /// Console log, beside this document.
@@ -113,11 +116,13 @@ pub fn case(line: &Line<'_>) -> Case {
         diagnostic,
         duration,
         console,
+        attempts,
     } = line.result.clone();
     let (verdict, known) = match line.verdict {
         Verdict::Expected => ("expected", None),
         Verdict::Known(why) => ("known", Some(format!("{} ({})", why.text, why.reference))),
         Verdict::Fixed(why) => ("fixed", Some(format!("{} ({})", why.text, why.reference))),
+        Verdict::Flaky(why) => ("flaky", Some(why.clone())),
         Verdict::Unexpected => ("unexpected", None),
     };
     Case {
@@ -142,6 +147,7 @@ pub fn case(line: &Line<'_>) -> Case {
         at: line.at().into(),
         diagnostic,
         console,
+        attempts,
         duration_ms: (duration.as_secs_f64() * 1e6).round() / 1e3,
         log: line.log.rsplit('/').next().unwrap_or_default().into(),
         command: line.command.into(),

@@ -1,10 +1,12 @@
 //! JUnit XML as GitLab and Jenkins read it: a suite per unit, a test case per case.
 
 use super::{Header, Line, Report, Summary};
+use crate::again;
 use crate::expectations::Verdict;
-use crate::outcome::Outcome;
-use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
+use crate::outcome::{Attempt, Outcome};
+use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite};
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// Collects cases and writes the document when the run is over.
 pub struct Junit<W> {
@@ -92,9 +94,19 @@ impl<W: Write> Report for Junit<W> {
                 status.set_description(description(line));
             }
         }
+        // Passes that other attempts contradict become flakyFailure, further failures rerunFailure.
+        let kept = usize::from(!good);
+        let bad = |a: &&Attempt| !matches!(a.outcome, Outcome::Pass | Outcome::Skip);
+        for attempt in r.attempts.iter().filter(bad).skip(kept) {
+            let mut rerun = TestRerun::new(NonSuccessKind::Failure);
+            rerun.set_message(attempt.text());
+            rerun.set_type(attempt.outcome.word());
+            rerun.set_time(Duration::try_from_secs_f64(attempt.duration_ms / 1e3).unwrap_or_default());
+            status.add_rerun(rerun);
+        }
         let mut case = TestCase::new(line.id, status);
         case.set_classname(line.unit.unit.id().replace('/', "."));
-        case.set_time(r.duration);
+        case.set_time(again::total(r));
         if let Some(suite) = self.suites.last_mut() {
             suite.add_test_case(case);
         }

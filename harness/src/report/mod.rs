@@ -8,12 +8,16 @@ pub mod pretty;
 pub mod tap;
 
 use crate::catalog::CatalogUnit;
+use crate::error::did_you_mean;
 use crate::expectations::Verdict;
 use crate::outcome::{CaseResult, Outcome};
 use crate::payload::Case;
 use crate::plan::Plan;
+use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// One case, its result, and what to say about it.
@@ -84,6 +88,8 @@ pub struct Summary {
     pub known: usize,
     /// Passes of cases with a known deviation.
     pub fixed: usize,
+    /// Passes that other attempts contradict.
+    pub flaky: usize,
     /// Cases that make the run fail.
     pub bad: usize,
     /// Cases that a hypervisor had to say something about.
@@ -111,7 +117,7 @@ pub trait Report {
 }
 
 /// The formats there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// TAP version 13.
     Tap,
@@ -121,6 +127,34 @@ pub enum Format {
     Junit,
     /// One JSON document.
     Json,
+}
+
+/// `-o FORMAT=FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The format.
+    pub format: Format,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (word, path) =
+            text.split_once('=').ok_or_else(|| format!("'{text}' is not like junit=FILE"))?;
+        let formats = Format::value_variants().iter().filter_map(Format::to_possible_value);
+        let names: Vec<String> = formats.map(|f| f.get_name().to_owned()).collect();
+        let format = Format::from_str(word, false).map_err(|_| {
+            let hint = did_you_mean(word, names.iter().map(String::as_str));
+            format!("unknown format '{word}'{hint}; known are {}", names.join(", "))
+        })?;
+        match path {
+            "" => Err(format!("'{text}' names no file")),
+            path => Ok(Target { format, path: path.into() }),
+        }
+    }
 }
 
 /// A report in `format` that writes to `out`. `color` concerns the one for people.

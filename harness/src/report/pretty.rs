@@ -49,6 +49,7 @@ impl<W: Write> Pretty<W> {
         let (code, word) = match (line.result.outcome, line.verdict) {
             (_, Verdict::Known(_)) => ("33", "known"),
             (_, Verdict::Fixed(_)) => ("36", "fixed"),
+            (_, Verdict::Flaky(_)) => ("35", "flaky"),
             (Outcome::Pass, _) => ("32", "pass"),
             (Outcome::Skip, _) => ("34", "skip"),
             (other, _) => ("1;31", other.word()),
@@ -109,6 +110,7 @@ impl<W: Write> Pretty<W> {
             add("spec", spec);
         }
         add("at", line.at());
+        r.attempts.iter().for_each(|a| add("attempt", &a.text()));
         d.notes.iter().for_each(|n| add("note", n));
         d.details.iter().for_each(|n| add("detail", n));
         r.console.iter().for_each(|n| add("console", n));
@@ -183,6 +185,9 @@ impl<W: Write> Report for Pretty<W> {
             .collect();
         if summary.known > 0 {
             parts.push(format!("{} known", summary.known));
+        }
+        if summary.flaky > 0 {
+            parts.push(format!("{} of the passes flaky", summary.flaky));
         }
         if summary.fixed > 0 {
             parts.push(format!("{} of the passes fixed", summary.fixed));

@@ -6,7 +6,7 @@
 
 use super::{Header, Line, Report, Summary};
 use crate::expectations::Verdict;
-use crate::outcome::Outcome;
+use crate::outcome::{Attempt, Outcome};
 use std::io::{self, Write};
 
 /// Writes TAP to `out`.
@@ -23,7 +23,10 @@ impl<W: Write> Tap<W> {
     fn block(&mut self, line: &Line<'_>) -> io::Result<()> {
         let (r, d) = (line.result, &line.result.diagnostic);
         writeln!(self.out, "  ---")?;
-        self.pair("outcome", r.outcome.word())?;
+        match line.verdict {
+            Verdict::Flaky(_) => self.pair("outcome", "flaky")?,
+            _ => self.pair("outcome", r.outcome.word())?,
+        }
         if let Some(kind) = r.kind {
             self.pair("kind", &kind.word())?;
         }
@@ -48,6 +51,8 @@ impl<W: Write> Tap<W> {
                 self.pair(&format!("guest_{key}"), value)?;
             }
         }
+        let attempts: Vec<String> = r.attempts.iter().map(Attempt::text).collect();
+        self.list("attempts", &attempts)?;
         if let Verdict::Known(why) | Verdict::Fixed(why) = line.verdict {
             self.pair("known", &why.reference)?;
         }
@@ -111,7 +116,7 @@ impl<W: Write> Report for Tap<W> {
             "{word} {} - {}{directive}",
             line.number, line.title
         )?;
-        if !good {
+        if !good || matches!(line.verdict, Verdict::Flaky(_)) {
             self.block(line)?;
         }
         self.out.flush()
