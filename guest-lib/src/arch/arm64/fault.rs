@@ -481,9 +481,18 @@ extern "C" fn handle(frame: &mut Frame) {
     if let Some(kind) = kind
         && let Some(hook) = own.fault.hooks.get()[kind as usize]
     {
+        let hooks = own.fault.hooks.get();
+        if matches!(kind, Kind::Sync) {
+            // A fault inside the hook is not the hook's business.
+            let mut without = hooks;
+            without[kind as usize] = None;
+            own.fault.hooks.set(without);
+        }
         // SAFETY: `with_hook_of` removes the hook before what it borrows is gone, and a fault
         // that skips that removal puts back the hooks of the time of `catch`.
-        if unsafe { &*hook }(frame) {
+        let handled = unsafe { &*hook }(frame);
+        own.fault.hooks.set(hooks);
+        if handled {
             return;
         }
     }

@@ -14,6 +14,7 @@ pub mod interrupts;
 pub mod mmio;
 pub mod paging;
 pub mod platform;
+pub mod probe;
 pub mod psci;
 pub mod registers;
 pub mod smp;
@@ -32,6 +33,7 @@ pub fn has(need: &str) -> bool {
         "arm64.fp" => field(registers::IdAa64pfr0El1::read(), 16) != 15,
         "arm64.gicv2" => platform::info().gic.version == 2,
         "arm64.gicv3" => platform::info().gic.version == 3,
+        "arm64.hyp_virtual_timer" => platform::info().timer_intids[4] != 0,
         "arm64.its" => platform::info().gic.its != 0,
         "arm64.psci" => platform::info().conduit.is_some(),
         _ => false,
