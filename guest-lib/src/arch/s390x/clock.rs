@@ -68,3 +68,37 @@ impl Drop for CpuTimer {
         let _ = self.set(i64::MAX);
     }
 }
+
+/// The TOD clock: when dropped, it shows the time it would have had.
+pub struct TodClock {
+    operand: Frames,
+    /// What was added to the clock, modulo 2 to the 64.
+    moved: core::cell::Cell<u64>,
+}
+
+impl TodClock {
+    /// SET CLOCK: the condition code.
+    pub fn set(&self, value: u64) -> Result<u8, Fault> {
+        self.operand.write(0, value);
+        let before = super::time::ticks();
+        let cc = cpu::set_clock(self.operand.address())?;
+        self.moved.set(self.moved.get().wrapping_add(value.wrapping_sub(before)));
+        Ok(cc)
+    }
+}
+
+impl Fixture for TodClock {
+    fn fresh() -> Result<Self, Stop> {
+        Ok(TodClock { operand: Frames::new(1), moved: core::cell::Cell::new(0) })
+    }
+}
+
+impl Drop for TodClock {
+    fn drop(&mut self) {
+        if self.moved.get() != 0 {
+            self.operand.write(0, super::time::ticks().wrapping_sub(self.moved.get()));
+            // Aligned, in supervisor state.
+            let _ = cpu::set_clock(self.operand.address());
+        }
+    }
+}
