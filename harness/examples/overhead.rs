@@ -33,9 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(begun.elapsed())
     };
     for _ in 0..rounds.max(1) {
-        // `exec` leaves no shell between us and the hypervisor.
+        // `exec` leaves no shell between us and the hypervisor; a hang ends some time.
         alone.push(timed(
-            Command::new("sh").args(["-c", &format!("exec {bare}")]),
+            Command::new("sh").args(["-c", &format!("exec timeout 60 {bare}")]),
         )?);
         run.push(timed(Command::new(&assay).args(["run", "-t", &unit]))?);
     }
