@@ -82,21 +82,26 @@ impl TodClock {
         self.operand.write(0, value);
         let before = super::time::ticks();
         let cc = cpu::set_clock(self.operand.address())?;
-        self.moved.set(self.moved.get().wrapping_add(value.wrapping_sub(before)));
+        self.moved
+            .set(self.moved.get().wrapping_add(value.wrapping_sub(before)));
         Ok(cc)
     }
 }
 
 impl Fixture for TodClock {
     fn fresh() -> Result<Self, Stop> {
-        Ok(TodClock { operand: Frames::new(1), moved: core::cell::Cell::new(0) })
+        Ok(TodClock {
+            operand: Frames::new(1),
+            moved: core::cell::Cell::new(0),
+        })
     }
 }
 
 impl Drop for TodClock {
     fn drop(&mut self) {
         if self.moved.get() != 0 {
-            self.operand.write(0, super::time::ticks().wrapping_sub(self.moved.get()));
+            self.operand
+                .write(0, super::time::ticks().wrapping_sub(self.moved.get()));
             // Aligned, in supervisor state.
             let _ = cpu::set_clock(self.operand.address());
         }

@@ -11,17 +11,27 @@ use core::arch::asm;
 
 /// The needs of this architecture, with the question that settles each.
 pub(super) const NEEDS: &[(&str, fn() -> bool)] = &[
-    ("s390x.ap", || answers(&[0xb2af, 0x0000], registers([(0, 0x0400_0000)]))),
+    ("s390x.ap", || {
+        answers(&[0xb2af, 0x0000], registers([(0, 0x0400_0000)]))
+    }),
     ("s390x.ap_configuration", || facility(12)),
-    ("s390x.css_device", || super::channel::first_device().is_some()),
-    ("s390x.diag10", || answers_on_frame(|page| super::diag::diagnose(0x10, page, 0, page))),
+    ("s390x.css_device", || {
+        super::channel::first_device().is_some()
+    }),
+    ("s390x.diag10", || {
+        answers_on_frame(|page| super::diag::diagnose(0x10, page, 0, page))
+    }),
     ("s390x.diag258", super::diag::has_page_reference_services),
     ("s390x.diag288", super::diag::has_watchdog),
     ("s390x.diag318", || super::sclp::info_byte(134) & 0x80 != 0),
-    ("s390x.diag9c", || super::diag::diagnose(0x9c, 0xffff, 0, 0).is_ok()),
+    ("s390x.diag9c", || {
+        super::diag::diagnose(0x9c, 0xffff, 0, 0).is_ok()
+    }),
     ("s390x.edat1", || facility(8)),
     ("s390x.edat2", || facility(78)),
-    ("s390x.essa", || answers_on_frame(|page| super::skey::essa(0, page))),
+    ("s390x.essa", || {
+        answers_on_frame(|page| super::skey::essa(0, page))
+    }),
     ("s390x.guarded_storage", || facility(133)),
     ("s390x.iep", || facility(130)),
     ("s390x.kss", || facility(169)),

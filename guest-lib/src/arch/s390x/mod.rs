@@ -18,6 +18,7 @@ pub mod sigp;
 pub mod skey;
 pub mod smp;
 pub mod time;
+pub mod vector;
 
 /// The first segment of an id.
 pub const NAME: &str = "s390x";

@@ -150,7 +150,11 @@ fn info() -> &'static Sccb {
 /// A byte of that answer; 0 where the processor entries begin.
 pub fn info_byte(offset: usize) -> u8 {
     let entries = usize::from(info().half(18));
-    if offset < entries { info().0[offset] } else { 0 }
+    if offset < entries {
+        info().0[offset]
+    } else {
+        0
+    }
 }
 
 /// A byte of the first processor entry.

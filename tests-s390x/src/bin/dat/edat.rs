@@ -6,7 +6,9 @@
 
 use crate::space::{HIGH, HighPage};
 use guest_lib::arch::exec::{load, store};
-use guest_lib::arch::paging::{AddressSpace, FORMAT_CONTROL, Level, PAGE_PROTECTED, REGION_PROTECTED};
+use guest_lib::arch::paging::{
+    AddressSpace, FORMAT_CONTROL, Level, PAGE_PROTECTED, REGION_PROTECTED,
+};
 use guest_lib::arch::registers::{Cr0, cr0_with, cr0_without};
 use guest_lib::prelude::*;
 
@@ -85,7 +87,10 @@ fn large_segment_maps_a_megabyte() -> Verdict {
         space.run(|| store(HIGH + offset, offset + 1))?;
         expect_eq!(frames.read::<u64>(offset as usize), offset + 1)?;
     }
-    expect_eq!(space.run(|| load(HIGH + (1 << 20))), Err(Fault::SEGMENT_TRANSLATION))
+    expect_eq!(
+        space.run(|| load(HIGH + (1 << 20))),
+        Err(Fault::SEGMENT_TRANSLATION)
+    )
 }
 
 /// Inside a large page over absolute zero prefixing is not applied.
@@ -102,7 +107,11 @@ fn large_segment_is_absolute(area: &mut guest_lib::arch::lowcore::PrefixArea) ->
     let large = space.run(|| load(HIGH + 0x908));
     let small = space.run(|| load(HIGH + (1 << 20) + 0x908));
     area.back()?;
-    expect_eq!((large, small), (Ok(0xaaaa), Ok(0xbbbb)), "large page, small page")
+    expect_eq!(
+        (large, small),
+        (Ok(0xaaaa), Ok(0xbbbb)),
+        "large page, small page"
+    )
 }
 
 /// A region-third entry with the format control maps two gigabytes; beyond storage they fault.
@@ -116,6 +125,9 @@ fn large_region_maps_two_gigabytes() -> Verdict {
     space.run(|| store(HIGH + frame.address(), 42))?;
     expect_eq!(frame.read::<u64>(0), 42)?;
     let end = guest_lib::memory::total();
-    expect!(space.run(|| load(HIGH + end - 8)).is_ok(), "the last doubleword")?;
+    expect!(
+        space.run(|| load(HIGH + end - 8)).is_ok(),
+        "the last doubleword"
+    )?;
     expect_eq!(space.run(|| load(HIGH + end)), Err(Fault::ADDRESSING))
 }

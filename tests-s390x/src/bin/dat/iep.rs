@@ -11,24 +11,43 @@ use guest_lib::prelude::*;
 
 /// A fetch from a protected page is a protection exception with its own identification; data is
 /// readable all the same, and without the bit the code runs.
-#[case(spec = "SA22-7832 3 Instruction-Execution Protection", needs("s390x.iep"))]
+#[case(
+    spec = "SA22-7832 3 Instruction-Execution Protection",
+    needs("s390x.iep")
+)]
 fn protected_page_is_not_executed(page: &mut HighPage) -> Verdict {
     let _iep = cr0_with(Cr0::IEP);
     page.frame.write(0, 0x07feu16);
-    expect!(page.space.run(|| branch_to(HIGH)).is_ok(), "without the bit")?;
+    expect!(
+        page.space.run(|| branch_to(HIGH)).is_ok(),
+        "without the bit"
+    )?;
     page.change(Level::Page, PAGE_NO_EXECUTE, true);
-    expect_eq!(page.space.run(|| branch_to(HIGH)).err(), Some(Fault::PROTECTION))?;
+    expect_eq!(
+        page.space.run(|| branch_to(HIGH)).err(),
+        Some(Fault::PROTECTION)
+    )?;
     let teid = last().translation_exception;
     expect_eq!(teid & !0xfff, HIGH, "the page")?;
     // Bits 56, 60 and 61 are 1, 0 and 1 for this kind of protection.
-    expect_eq!((teid >> 7 & 1, teid >> 2 & 3), (1, 1), "the kind, {teid:#x}")?;
+    expect_eq!(
+        (teid >> 7 & 1, teid >> 2 & 3),
+        (1, 1),
+        "the kind, {teid:#x}"
+    )?;
     expect_eq!(page.space.run(|| load(HIGH)), Ok(0x07fe << 48))?;
     page.change(Level::Page, PAGE_NO_EXECUTE, false);
-    expect!(page.space.run(|| branch_to(HIGH)).is_ok(), "without it again")
+    expect!(
+        page.space.run(|| branch_to(HIGH)).is_ok(),
+        "without it again"
+    )
 }
 
 /// With the control in CR0 off the bit means nothing.
-#[case(spec = "SA22-7832 3 Instruction-Execution Protection", needs("s390x.iep"))]
+#[case(
+    spec = "SA22-7832 3 Instruction-Execution Protection",
+    needs("s390x.iep")
+)]
 fn bit_is_ignored_without_the_control(page: &mut HighPage) -> Verdict {
     page.frame.write(0, 0x07feu16);
     page.change(Level::Page, PAGE_NO_EXECUTE, true);
@@ -37,5 +56,8 @@ fn bit_is_ignored_without_the_control(page: &mut HighPage) -> Verdict {
         expect!(page.space.run(|| branch_to(HIGH)).is_ok(), "control off")?;
     }
     let _on = cr0_with(Cr0::IEP);
-    expect_eq!(page.space.run(|| branch_to(HIGH)).err(), Some(Fault::PROTECTION))
+    expect_eq!(
+        page.space.run(|| branch_to(HIGH)).err(),
+        Some(Fault::PROTECTION)
+    )
 }

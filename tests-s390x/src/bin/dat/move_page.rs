@@ -15,7 +15,10 @@ const CCO: u64 = 0x100;
 
 /// MVPG r2,r4 with register 0.
 fn mvpg(control: u64, target: u64, source: u64) -> Result<Ran, Fault> {
-    execute(&[0xb254, 0x0024], registers([(0, control), (2, target), (4, source)]))
+    execute(
+        &[0xb254, 0x0024],
+        registers([(0, control), (2, target), (4, source)]),
+    )
 }
 
 fn filled(seed: u64) -> Frames {
@@ -32,7 +35,11 @@ fn page_is_copied(problem: bool) -> Verdict {
     let source = filled(0x0102_0304_0506_0708);
     let target = Frames::new(3);
     let moved = || mvpg(0, target.address() + 4096, source.address()).map(|ran| ran.cc);
-    let cc = if problem { fault::catch_user(moved)? } else { moved() };
+    let cc = if problem {
+        fault::catch_user(moved)?
+    } else {
+        moved()
+    };
     expect_eq!(cc, Ok(0))?;
     expect!(target.bytes()[4096..8192] == *source.bytes(), "the page")?;
     expect!(target.bytes()[..4096].iter().all(|&b| b == 0), "before it")?;
@@ -43,7 +50,10 @@ fn page_is_copied(problem: bool) -> Verdict {
 #[case(spec = "SA22-7832 10 MOVE PAGE")]
 fn offsets_in_the_page_are_ignored() -> Verdict {
     let (source, target) = (filled(3), Frames::new(1));
-    expect_eq!(mvpg(0, target.address() + 0x123, source.address() + 0xfff)?.cc, 0)?;
+    expect_eq!(
+        mvpg(0, target.address() + 0x123, source.address() + 0xfff)?.cc,
+        0
+    )?;
     expect!(target.bytes() == source.bytes(), "the page")
 }
 
@@ -64,7 +74,11 @@ fn many_pages_are_copied((warm, dat): (bool, bool)) -> Verdict {
             target.write(4096 * i as usize, 1u64);
         }
         let moved = || mvpg(0, to, source.address()).map(|ran| ran.cc);
-        expect_eq!(if dat { space.run(moved) } else { moved() }, Ok(0), "page {i}")?;
+        expect_eq!(
+            if dat { space.run(moved) } else { moved() },
+            Ok(0),
+            "page {i}"
+        )?;
         let at = 4096 * i as usize;
         expect!(target.bytes()[at..at + 4096] == *source.bytes(), "page {i}")?;
     }
@@ -81,7 +95,11 @@ fn reserved_key_function_is_refused() -> Verdict {
             continue;
         }
         let refused = mvpg(control << 11, target.address(), source.address());
-        expect_eq!(refused.err(), Some(Fault::SPECIFICATION), "key-function control {control}")?;
+        expect_eq!(
+            refused.err(),
+            Some(Fault::SPECIFICATION),
+            "key-function control {control}"
+        )?;
     }
     expect!(target.bytes().iter().all(|&b| b == 0), "nothing was copied")?;
     expect_eq!(mvpg(0, target.address(), source.address())?.cc, 0)
@@ -91,9 +109,17 @@ fn reserved_key_function_is_refused() -> Verdict {
 #[case(spec = "SA22-7832 10 MOVE PAGE")]
 fn operand_beyond_storage_is_refused() -> Verdict {
     let page = filled(7);
-    expect_eq!(mvpg(0, total(), page.address()).err(), Some(Fault::ADDRESSING), "target")?;
+    expect_eq!(
+        mvpg(0, total(), page.address()).err(),
+        Some(Fault::ADDRESSING),
+        "target"
+    )?;
     let before: Vec<u8> = page.bytes().to_vec();
-    expect_eq!(mvpg(0, page.address(), total()).err(), Some(Fault::ADDRESSING), "source")?;
+    expect_eq!(
+        mvpg(0, page.address(), total()).err(),
+        Some(Fault::ADDRESSING),
+        "source"
+    )?;
     expect!(page.bytes() == before, "the target stays")
 }
 
@@ -117,7 +143,11 @@ fn protected_target_is_refused(page: &mut HighPage, control: u64) -> Verdict {
 fn invalid_page_names_the_operands(page: &mut HighPage, target: bool) -> Verdict {
     let other = filled(11);
     page.change(Level::Page, PAGE_INVALID, true);
-    let (to, from) = if target { (HIGH, other.address()) } else { (other.address(), HIGH) };
+    let (to, from) = if target {
+        (HIGH, other.address())
+    } else {
+        (other.address(), HIGH)
+    };
     let fault = page.space.run(|| mvpg(0, to, from)).err();
     expect_eq!(fault, Some(Fault::PAGE_TRANSLATION))?;
     expect_eq!(last().translation_exception & !0xfff, HIGH)?;
@@ -136,11 +166,17 @@ fn option_turns_faults_into_codes(page: &mut HighPage, row: (bool, bool, u8)) ->
     let other = filled(13);
     page.change(Level::Page, PAGE_INVALID, true);
     let of = |bad: bool| if bad { HIGH } else { other.address() };
-    let answer = page.space.run(|| mvpg(CCO, of(bad_target), of(bad_source)).map(|ran| ran.cc));
+    let answer = page
+        .space
+        .run(|| mvpg(CCO, of(bad_target), of(bad_source)).map(|ran| ran.cc));
     expect_eq!(answer, Ok(cc))?;
     page.change(Level::Page, PAGE_INVALID, false);
     let (to, from) = (of(bad_target), of(bad_source && !bad_target));
-    expect_eq!(page.space.run(|| mvpg(CCO, to, from).map(|ran| ran.cc)), Ok(0), "valid again")
+    expect_eq!(
+        page.space.run(|| mvpg(CCO, to, from).map(|ran| ran.cc)),
+        Ok(0),
+        "valid again"
+    )
 }
 
 /// MOVE PAGE records the change of its target and the reference of its source.
@@ -150,7 +186,13 @@ fn move_records_change_and_reference() -> Verdict {
     let (source, target) = (filled(15), Frames::new(1));
     skey::set(source.address(), Skey::acc(0))?;
     skey::set(target.address(), Skey::acc(0))?;
-    expect_eq!(with_psw_key(0, || mvpg(0, target.address(), source.address()))?.cc, 0)?;
+    expect_eq!(
+        with_psw_key(0, || mvpg(0, target.address(), source.address()))?.cc,
+        0
+    )?;
     let (from, to) = (skey::get(source.address())?, skey::get(target.address())?);
-    expect_eq!((from.is_referenced(), from.is_changed(), to.is_changed()), (true, false, true))
+    expect_eq!(
+        (from.is_referenced(), from.is_changed(), to.is_changed()),
+        (true, false, true)
+    )
 }

@@ -19,13 +19,17 @@ impl HighPage {
     /// Adds `bits` to the entry of `level`, or takes them away again.
     pub fn change(&self, level: Level, bits: u64, on: bool) {
         let entry = self.space.read(level, HIGH);
-        self.space.write(level, HIGH, if on { entry | bits } else { entry & !bits });
+        self.space
+            .write(level, HIGH, if on { entry | bits } else { entry & !bits });
     }
 }
 
 impl Fixture for HighPage {
     fn fresh() -> Result<Self, Stop> {
-        let mut page = HighPage { space: AddressSpace::identity(), frame: Frames::new(1) };
+        let mut page = HighPage {
+            space: AddressSpace::identity(),
+            frame: Frames::new(1),
+        };
         page.space.map(HIGH, page.frame.address());
         Ok(page)
     }

@@ -18,7 +18,10 @@ fn wrong_table_type_is_refused(page: &mut HighPage, level: Level) -> Verdict {
     let entry = page.space.read(level, HIGH);
     expect_eq!(page.space.run(|| load(HIGH)), Ok(0))?;
     page.space.write(level, HIGH, entry ^ 0xc);
-    expect_eq!(page.space.run(|| load(HIGH)), Err(Fault::TRANSLATION_SPECIFICATION))?;
+    expect_eq!(
+        page.space.run(|| load(HIGH)),
+        Err(Fault::TRANSLATION_SPECIFICATION)
+    )?;
     page.space.write(level, HIGH, entry);
     expect_eq!(page.space.run(|| load(HIGH)), Ok(0))
 }
@@ -50,7 +53,11 @@ fn asce_length_is_checked(page: &mut HighPage) -> Verdict {
     let short = page.space.asce() & !3;
     let fault = page.space.run_with_asce(short, || load(address));
     expect_eq!(fault, Err(Fault::REGION_FIRST_TRANSLATION))?;
-    expect_eq!(page.space.run_with_asce(short, || load(HIGH)), Ok(0), "below it")
+    expect_eq!(
+        page.space.run_with_asce(short, || load(HIGH)),
+        Ok(0),
+        "below it"
+    )
 }
 
 /// A real-space designation translates nothing: virtual addresses are real ones.
@@ -58,7 +65,9 @@ fn asce_length_is_checked(page: &mut HighPage) -> Verdict {
 fn real_space_translates_nothing(page: &mut HighPage) -> Verdict {
     page.frame.write(8, 42u64);
     let real = page.frame.address();
-    let inside = page.space.run_with_asce(0x20, || (load(real + 8), load(HIGH)));
+    let inside = page
+        .space
+        .run_with_asce(0x20, || (load(real + 8), load(HIGH)));
     expect_eq!(inside, (Ok(42), Err(Fault::ADDRESSING)))
 }
 
@@ -66,7 +75,8 @@ fn real_space_translates_nothing(page: &mut HighPage) -> Verdict {
 #[case(spec = "SA22-7832 6 Addressing Exception")]
 fn frame_beyond_storage_is_refused(page: &mut HighPage) -> Verdict {
     let entry = page.space.read(Level::Page, HIGH);
-    page.space.write(Level::Page, HIGH, guest_lib::memory::total());
+    page.space
+        .write(Level::Page, HIGH, guest_lib::memory::total());
     expect_eq!(page.space.run(|| load(HIGH)), Err(Fault::ADDRESSING))?;
     page.space.write(Level::Page, HIGH, entry);
     expect_eq!(page.space.run(|| load(HIGH)), Ok(0))
@@ -81,7 +91,8 @@ fn frame_beyond_storage_is_refused(page: &mut HighPage) -> Verdict {
 ))]
 fn table_beyond_storage_is_refused(page: &mut HighPage, above: Level) -> Verdict {
     let entry = page.space.read(above, HIGH);
-    page.space.write(above, HIGH, guest_lib::memory::total() | entry & 0xfff);
+    page.space
+        .write(above, HIGH, guest_lib::memory::total() | entry & 0xfff);
     expect_eq!(page.space.run(|| load(HIGH)), Err(Fault::ADDRESSING))?;
     page.space.write(above, HIGH, entry);
     expect_eq!(page.space.run(|| load(HIGH)), Ok(0))
@@ -93,10 +104,16 @@ fn table_beyond_storage_is_refused(page: &mut HighPage, above: Level) -> Verdict
 fn identification_names_page_and_space(page: &mut HighPage) -> Verdict {
     use guest_lib::arch::{exec::store, paging::PAGE_INVALID};
     page.change(Level::Page, PAGE_INVALID, true);
-    expect_eq!(page.space.run(|| store(HIGH + 0x128, 1)), Err(Fault::PAGE_TRANSLATION))?;
+    expect_eq!(
+        page.space.run(|| store(HIGH + 0x128, 1)),
+        Err(Fault::PAGE_TRANSLATION)
+    )?;
     let teid = last().translation_exception;
     expect_eq!((teid & !0xfff, teid & 3), (HIGH, 0))?;
-    expect_eq!(page.space.run(|| load(HIGH + 0x128)), Err(Fault::PAGE_TRANSLATION))?;
+    expect_eq!(
+        page.space.run(|| load(HIGH + 0x128)),
+        Err(Fault::PAGE_TRANSLATION)
+    )?;
     let teid = last().translation_exception;
     expect_eq!((teid & !0xfff, teid & 3), (HIGH, 0))
 }

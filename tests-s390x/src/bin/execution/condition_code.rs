@@ -22,7 +22,11 @@ fn round_trip(cc: u64, mask: u64, garbage: u64) -> Result<u64, Fault> {
 fn ipm_inserts_six_bits((cc, mask): (u64, u64)) -> Verdict {
     for garbage in [0, u64::MAX, 0x1234_5678_9abc_def0] {
         let expected = garbage & !0xff00_0000 | cc << 28 | mask << 24;
-        expect_eq!(round_trip(cc, mask, garbage)?, expected, "over {garbage:#x}")?;
+        expect_eq!(
+            round_trip(cc, mask, garbage)?,
+            expected,
+            "over {garbage:#x}"
+        )?;
     }
     Ok(())
 }

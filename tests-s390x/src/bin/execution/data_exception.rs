@@ -23,9 +23,15 @@ fn set_fpc(value: u64) -> Result<(), Fault> {
 fn trap_sets_the_code_with_afp() -> Verdict {
     let _afp = cr0_with(Cr0::AFP);
     set_fpc(0)?;
-    expect!(execute(&CRT, registers([(3, 1), (4, 2)])).is_ok(), "no trap")?;
+    expect!(
+        execute(&CRT, registers([(3, 1), (4, 2)])).is_ok(),
+        "no trap"
+    )?;
     expect_eq!(fpc()?, 0)?;
-    expect_eq!(execute(&CRT, registers([(3, 1), (4, 1)])).err(), Some(Fault::DATA))?;
+    expect_eq!(
+        execute(&CRT, registers([(3, 1), (4, 1)])).err(),
+        Some(Fault::DATA)
+    )?;
     expect_eq!(last().data_exception, 0xff)?;
     let after = fpc();
     set_fpc(0)?;

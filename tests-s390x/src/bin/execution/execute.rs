@@ -26,12 +26,18 @@ impl Target {
 
     /// EX 0 of the target, with r1 in the R1 field's register 5.
     fn ex(&self, r5: u64) -> Result<Ran, Fault> {
-        execute(&[0x4400, 0x2000], registers([(2, self.0.address()), (5, r5)]))
+        execute(
+            &[0x4400, 0x2000],
+            registers([(2, self.0.address()), (5, r5)]),
+        )
     }
 
     /// EX 5: bits 56 to 63 of register 5 are ORed into bits 8 to 15 of the target.
     fn ex_modified(&self, r5: u64) -> Result<Ran, Fault> {
-        execute(&[0x4450, 0x2000], registers([(2, self.0.address()), (5, r5)]))
+        execute(
+            &[0x4450, 0x2000],
+            registers([(2, self.0.address()), (5, r5)]),
+        )
     }
 }
 
@@ -97,7 +103,10 @@ fn r1_modifies_the_second_byte() -> Verdict {
 fn odd_target_is_refused() -> Verdict {
     let target = Target::new(&[0x0018, 0x3500, 0x0000]);
     let odd = registers([(2, target.0.address() + 1), (3, 1), (5, 2)]);
-    expect_eq!(execute(&[0x4400, 0x2000], odd).err(), Some(Fault::SPECIFICATION))?;
+    expect_eq!(
+        execute(&[0x4400, 0x2000], odd).err(),
+        Some(Fault::SPECIFICATION)
+    )?;
     expect_eq!(last().instruction_length, 4)?;
     let even = registers([(2, Target::new(&[0x1835]).0.address()), (3, 1), (5, 2)]);
     expect!(execute(&[0x4400, 0x2000], even).is_ok(), "even")
@@ -116,8 +125,14 @@ fn fault_of_the_target_points_behind_ex() -> Verdict {
     for code in [&[0x0000u16][..], &[0xe320, 0x4000, 0x0004]] {
         let target = Target::new(code);
         let with = registers([(2, target.0.address()), (4, u64::MAX & !0xfff)]);
-        expect!(execute(&[0x4400, 0x2000], with).is_err(), "the target faults")?;
-        expect_eq!((last().instruction_length, last().psw.address), (4, CODE + 4))?;
+        expect!(
+            execute(&[0x4400, 0x2000], with).is_err(),
+            "the target faults"
+        )?;
+        expect_eq!(
+            (last().instruction_length, last().psw.address),
+            (4, CODE + 4)
+        )?;
     }
     Ok(())
 }
@@ -126,7 +141,10 @@ fn fault_of_the_target_points_behind_ex() -> Verdict {
 #[case(spec = "SA22-7832 7 EXECUTE")]
 fn target_beyond_storage_is_refused() -> Verdict {
     let with = registers([(2, guest_lib::memory::total())]);
-    expect_eq!(execute(&[0x4400, 0x2000], with).err(), Some(Fault::ADDRESSING))
+    expect_eq!(
+        execute(&[0x4400, 0x2000], with).err(),
+        Some(Fault::ADDRESSING)
+    )
 }
 
 /// A privileged target is refused in problem state, and so is an intercepted one.
@@ -141,5 +159,8 @@ fn privileged_target_is_refused_in_problem_state(code: &[u16]) -> Verdict {
     let with = registers([(2, target.0.address()), (3, page.address())]);
     let refused = fault::catch_user(|| execute(&[0x4400, 0x2000], with))?;
     expect_eq!(refused.err(), Some(Fault::PRIVILEGED_OPERATION))?;
-    expect!(execute(&[0x4400, 0x2000], with).is_ok(), "supervisor state may")
+    expect!(
+        execute(&[0x4400, 0x2000], with).is_ok(),
+        "supervisor state may"
+    )
 }

@@ -48,7 +48,11 @@ fn invalid_psw_is_refused((mask, address): (u64, u64)) -> Verdict {
     // A machine that accepted the bad PSW runs under it now.
     let _ = lpswe(GOOD, RETURN);
     expect_eq!(answer, Err(Fault::SPECIFICATION))?;
-    expect_eq!(last().psw, Psw128 { mask, address }, "the old PSW is the bad one")
+    expect_eq!(
+        last().psw,
+        Psw128 { mask, address },
+        "the old PSW is the bad one"
+    )
 }
 
 /// A PSW with an odd address is refused when its first instruction is fetched, and the address is
@@ -65,7 +69,11 @@ fn odd_address_is_refused() -> Verdict {
 fn address_beyond_storage_is_refused() -> Verdict {
     let end = guest_lib::memory::total();
     expect_eq!(lpswe(GOOD, end), Err(Fault::ADDRESSING))?;
-    expect!(last().psw.address.wrapping_sub(end) <= 6, "at {:?}", last().psw)
+    expect!(
+        last().psw.address.wrapping_sub(end) <= 6,
+        "at {:?}",
+        last().psw
+    )
 }
 
 /// LOAD PSW takes a short PSW: bit 12 is one there and zero afterwards, the address has 31 bits.
@@ -73,7 +81,10 @@ fn address_beyond_storage_is_refused() -> Verdict {
 fn short_psw_is_expanded() -> Verdict {
     expect_eq!(lpsw(GOOD | Psw::SHORT.bits() | RETURN), Ok(()))?;
     // With an address beyond storage the old PSW shows how the short one was expanded.
-    expect_eq!(lpsw(GOOD | Psw::SHORT.bits() | 0x7fff_f000), Err(Fault::ADDRESSING))?;
+    expect_eq!(
+        lpsw(GOOD | Psw::SHORT.bits() | 0x7fff_f000),
+        Err(Fault::ADDRESSING)
+    )?;
     expect_eq!(last().psw.mask & !0x3f00_0000_0000, GOOD)?;
     expect_eq!(last().psw.address & !0xfff, 0x7fff_f000)
 }

@@ -13,11 +13,20 @@ fn lpq_wants_a_quadword_boundary() -> Verdict {
     let page = Frames::new(1);
     page.write(16, 0x1122u64);
     page.write(24, 0x3344u64);
-    let lpq = |at: u64| execute(&[0xe340, 0x2000, 0x008f], registers([(2, page.address() + at)]));
+    let lpq = |at: u64| {
+        execute(
+            &[0xe340, 0x2000, 0x008f],
+            registers([(2, page.address() + at)]),
+        )
+    };
     let ran = lpq(16)?;
     expect_eq!((ran.registers[4], ran.registers[5]), (0x1122, 0x3344))?;
     for off in [1, 2, 4, 8] {
-        expect_eq!(lpq(16 + off).err(), Some(Fault::SPECIFICATION), "{off} bytes off")?;
+        expect_eq!(
+            lpq(16 + off).err(),
+            Some(Fault::SPECIFICATION),
+            "{off} bytes off"
+        )?;
         expect_eq!(last().instruction_length, 6)?;
     }
     Ok(())
@@ -52,7 +61,10 @@ fn lrl_wants_a_word_boundary() -> Verdict {
     // The instruction itself, four bytes into the buffer and two: its own first word, and half of
     // it.
     expect!(execute(&[0xc43d, 0, 0], registers([])).is_ok(), "aligned")?;
-    expect_eq!(execute(&[0xc43d, 0, 1], registers([])).err(), Some(Fault::SPECIFICATION))
+    expect_eq!(
+        execute(&[0xc43d, 0, 1], registers([])).err(),
+        Some(Fault::SPECIFICATION)
+    )
 }
 
 /// DIVIDE LOGICAL wants an even register.

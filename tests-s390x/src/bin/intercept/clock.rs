@@ -21,7 +21,10 @@ fn clock_takes_the_value(clock: &mut TodClock) -> Verdict {
     ] {
         expect_eq!(clock.set(value), Ok(0), "{what}")?;
         let now = time::now();
-        expect!(now >= value && now - value < time::ticks(HOUR), "{what}: {now:#x}")?;
+        expect!(
+            now >= value && now - value < time::ticks(HOUR),
+            "{what}: {now:#x}"
+        )?;
     }
     Ok(())
 }
@@ -67,7 +70,10 @@ fn extended_form_agrees() -> Verdict {
     let after = time::now();
     expect_eq!(page.read::<u8>(0), 0, "epoch index")?;
     let shifted = page.read::<u64>(1);
-    expect!(before <= shifted && shifted <= after, "{before:x} {shifted:x} {after:x}")
+    expect!(
+        before <= shifted && shifted <= after,
+        "{before:x} {shifted:x} {after:x}"
+    )
 }
 
 /// The programmable field, which SET CLOCK PROGRAMMABLE FIELD sets, ends STORE CLOCK EXTENDED.
@@ -92,7 +98,10 @@ fn fast_form_agrees() -> Verdict {
     execute(&[0xb27c, 0x2000], registers([(2, page.address())]))?;
     let after = time::now();
     let fast = page.read::<u64>(0);
-    expect!(before <= fast && fast <= after, "{before:x} {fast:x} {after:x}")
+    expect!(
+        before <= fast && fast <= after,
+        "{before:x} {fast:x} {after:x}"
+    )
 }
 
 /// STORE CLOCK takes any boundary.
@@ -115,7 +124,10 @@ fn processors_share_the_clock(clock: &mut TodClock) -> Verdict {
     let value = time::now() + time::ticks(10 * HOUR);
     clock.set(value)?;
     let there = cpus::run_on(Cpu(1), time::now)?;
-    expect!(there >= value && there < time::now(), "{there:x} against {value:x}")
+    expect!(
+        there >= value && there < time::now(),
+        "{there:x} against {value:x}"
+    )
 }
 
 /// STORE CLOCK COMPARATOR returns what SET CLOCK COMPARATOR was given.
@@ -134,7 +146,10 @@ fn cpu_timer_counts_down(timer: &mut guest_lib::arch::clock::CpuTimer) -> Verdic
     let start = time::ticks(HOUR) as i64;
     timer.set(start)?;
     let first = timer.get()?;
-    expect!(first <= start && first > start / 2, "{first:#x} of {start:#x}")?;
+    expect!(
+        first <= start && first > start / 2,
+        "{first:#x} of {start:#x}"
+    )?;
     let lower = || timer.get().is_ok_and(|now| now < first);
     expect!(time::wait_until(time::PATIENCE, lower), "it counts")
 }

@@ -46,8 +46,13 @@ fn stctl_stores_the_low_half() -> Verdict {
 fn register_ranges_wrap() -> Verdict {
     let page = Frames::new(1);
     execute(&[0xebd1, 0x2000, 0x0025], registers([(2, page.address())]))?;
-    let expected =
-        [control::<13>(), control::<14>(), control::<15>(), control::<0>(), control::<1>()];
+    let expected = [
+        control::<13>(),
+        control::<14>(),
+        control::<15>(),
+        control::<0>(),
+        control::<1>(),
+    ];
     let stored = [0, 8, 16, 24, 32].map(|i| page.read::<u64>(i));
     expect_eq!(stored, expected)?;
     expect_eq!(page.read::<u64>(40), 0, "five registers")
@@ -67,7 +72,10 @@ fn misaligned_operand_is_refused((code, size): (&[u16], u64)) -> Verdict {
         let refused = execute(code, registers([(2, page.address() + off)]));
         expect_eq!(refused.err(), Some(Fault::SPECIFICATION), "{off} bytes off")?;
     }
-    expect!(execute(code, registers([(2, page.address() + size)])).is_ok(), "aligned")
+    expect!(
+        execute(code, registers([(2, page.address() + size)])).is_ok(),
+        "aligned"
+    )
 }
 
 /// An operand beyond storage is an addressing exception, and the register stays.
@@ -79,6 +87,9 @@ fn misaligned_operand_is_refused((code, size): (&[u16], u64)) -> Verdict {
 ))]
 fn operand_beyond_storage_is_refused(code: &[u16]) -> Verdict {
     let before = control::<13>();
-    expect_eq!(execute(code, registers([(2, total())])).err(), Some(Fault::ADDRESSING))?;
+    expect_eq!(
+        execute(code, registers([(2, total())])).err(),
+        Some(Fault::ADDRESSING)
+    )?;
     expect_eq!(control::<13>(), before)
 }

@@ -34,7 +34,10 @@ fn second_operand_zero_stores_nothing() -> Verdict {
 #[case(spec = "SA22-7832 7 EXTRACT PSW")]
 fn both_operands_zero_store_the_first_word() -> Verdict {
     let ran = execute(&[0xb98d, 0x0000], registers([(0, GARBAGE)]))?;
-    expect_eq!(ran.registers[0] & !CC, GARBAGE & !0xffff_ffff | Psw::EA.bits() >> 32)
+    expect_eq!(
+        ran.registers[0] & !CC,
+        GARBAGE & !0xffff_ffff | Psw::EA.bits() >> 32
+    )
 }
 
 /// The condition code shows in the word and is not changed.

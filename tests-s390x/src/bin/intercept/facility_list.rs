@@ -37,9 +37,15 @@ fn stfle_stores_no_more_than_asked() -> Verdict {
             page.write(8 * i, u64::MAX);
         }
         let ran = stfle(allowed as u64 - 1, page.address())?;
-        expect_eq!(ran.cc, if allowed < count { 3 } else { 0 }, "{allowed} of {count}")?;
+        expect_eq!(
+            ran.cc,
+            if allowed < count { 3 } else { 0 },
+            "{allowed} of {count}"
+        )?;
         expect_eq!((ran.registers[0] & 0xff) as usize + 1, count)?;
-        let stored = (0..=count).take_while(|&i| page.read::<u64>(8 * i) != u64::MAX).count();
+        let stored = (0..=count)
+            .take_while(|&i| page.read::<u64>(8 * i) != u64::MAX)
+            .count();
         expect_eq!(stored, allowed)?;
     }
     Ok(())
@@ -58,7 +64,10 @@ fn stfle_keeps_the_rest_of_register_0() -> Verdict {
 fn stfle_refuses_a_misaligned_operand() -> Verdict {
     let page = Frames::new(1);
     for off in 1..8 {
-        expect_eq!(stfle(1, page.address() + off).err(), Some(Fault::SPECIFICATION))?;
+        expect_eq!(
+            stfle(1, page.address() + off).err(),
+            Some(Fault::SPECIFICATION)
+        )?;
     }
     expect!(stfle(1, page.address() + 8).is_ok(), "aligned")
 }

@@ -55,8 +55,15 @@ fn stores_its_operand_only(Op(operate, size): Op) -> Verdict {
 fn misaligned_target_is_refused(Op(operate, size): Op) -> Verdict {
     let page = Frames::new(1);
     for off in 1..size {
-        expect_eq!(operate(page.address() + off), Err(Fault::SPECIFICATION), "{off} bytes off")?;
-        expect!(page.bytes().iter().all(|&b| b == 0), "{off} bytes off, nothing is stored")?;
+        expect_eq!(
+            operate(page.address() + off),
+            Err(Fault::SPECIFICATION),
+            "{off} bytes off"
+        )?;
+        expect!(
+            page.bytes().iter().all(|&b| b == 0),
+            "{off} bytes off, nothing is stored"
+        )?;
     }
     expect_eq!(operate(page.address() + size), Ok(()))
 }
@@ -66,7 +73,11 @@ fn misaligned_target_is_refused(Op(operate, size): Op) -> Verdict {
 fn misaligned_source_is_refused(Op(operate, size): Op) -> Verdict {
     let page = Frames::new(1);
     for off in 1..size {
-        expect_eq!(operate(page.address() + off), Err(Fault::SPECIFICATION), "{off} bytes off")?;
+        expect_eq!(
+            operate(page.address() + off),
+            Err(Fault::SPECIFICATION),
+            "{off} bytes off"
+        )?;
     }
     Ok(())
 }
@@ -77,8 +88,16 @@ fn misaligned_source_is_refused(Op(operate, size): Op) -> Verdict {
     spx: SPX, sckc: SCKC, spt: SPT, sck: SCK,
 ))]
 fn operand_beyond_storage_is_refused(Op(operate, _): Op) -> Verdict {
-    expect_eq!(operate(total()), Err(Fault::ADDRESSING), "behind the last byte")?;
-    expect_eq!(operate(u64::MAX & !7), Err(Fault::ADDRESSING), "at the end of the addresses")
+    expect_eq!(
+        operate(total()),
+        Err(Fault::ADDRESSING),
+        "behind the last byte"
+    )?;
+    expect_eq!(
+        operate(u64::MAX & !7),
+        Err(Fault::ADDRESSING),
+        "at the end of the addresses"
+    )
 }
 
 /// Low-address protection refuses stores to 0-511 and 4096-4607, and only those.

@@ -32,7 +32,10 @@ fn prefixing_swaps_both_blocks(area: &mut PrefixArea) -> Verdict {
         store(area.address() + at, 0xdddd)?;
         area.back()?;
         expect_eq!(inside, (0xbbbb, 0xaaaa), "read at {at:#x}")?;
-        expect_eq!((load(at)?, area.frames().read::<u64>(at as usize)), (0xdddd, 0xcccc))?;
+        expect_eq!(
+            (load(at)?, area.frames().read::<u64>(at as usize)),
+            (0xdddd, 0xcccc)
+        )?;
     }
     Ok(())
 }
@@ -59,7 +62,10 @@ fn interruptions_use_the_new_area(area: &mut PrefixArea) -> Verdict {
     let fault = load(total());
     area.back()?;
     expect_eq!(fault, Err(Fault::ADDRESSING))?;
-    expect_eq!(area.frames().read::<u32>(offset::PROGRAM as usize) & 0xffff, 5)
+    expect_eq!(
+        area.frames().read::<u32>(offset::PROGRAM as usize) & 0xffff,
+        5
+    )
 }
 
 /// The prefix is a multiple of 8 KiB below 2 GiB: other bits of the operand are ignored.
@@ -78,7 +84,11 @@ fn prefix_beyond_storage_is_refused(area: &mut PrefixArea) -> Verdict {
     let word = Frames::new(1);
     for beyond in [total(), 0x7fff_e000] {
         word.write(0, beyond as u32);
-        expect_eq!(cpu::set_prefix(word.address()), Err(Fault::ADDRESSING), "{beyond:#x}")?;
+        expect_eq!(
+            cpu::set_prefix(word.address()),
+            Err(Fault::ADDRESSING),
+            "{beyond:#x}"
+        )?;
         expect_eq!(area.current()?, before)?;
     }
     word.write(0, area.address() as u32);

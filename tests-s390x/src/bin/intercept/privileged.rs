@@ -59,7 +59,11 @@ fn problem_state_is_refused((code, operand): (&[u16], u64)) -> Verdict {
     // r2 is the operand's address or the first register operand, r4 an even-odd pair's first.
     let with = registers([(2, operand)]);
     let problem = fault::catch_user(|| execute(code, with))?;
-    expect_eq!(problem.err(), Some(Fault::PRIVILEGED_OPERATION), "in problem state")?;
+    expect_eq!(
+        problem.err(),
+        Some(Fault::PRIVILEGED_OPERATION),
+        "in problem state"
+    )?;
     let supervisor = execute(code, with).err();
     expect!(
         supervisor != Some(Fault::PRIVILEGED_OPERATION) && supervisor != Some(Fault::OPERATION),
@@ -72,7 +76,8 @@ fn problem_state_is_refused((code, operand): (&[u16], u64)) -> Verdict {
 #[case(spec = "SA22-7832 6 Privileged-Operation Exception")]
 fn unprivileged_neighbours_are_open() -> Verdict {
     let page = Frames::new(1);
-    let stored = fault::catch_user(|| execute(&[0xb205, 0x2000], registers([(2, page.address())])))?;
+    let stored =
+        fault::catch_user(|| execute(&[0xb205, 0x2000], registers([(2, page.address())])))?;
     expect_eq!(stored.map(|r| r.cc), Ok(0))?;
     let beyond = fault::catch_user(|| execute(&[0xb205, 0x2000], registers([(2, total())])))?;
     expect_eq!(beyond.err(), Some(Fault::ADDRESSING))

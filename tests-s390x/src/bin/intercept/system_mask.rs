@@ -28,7 +28,10 @@ fn ssm_loads_the_mask() -> Verdict {
     page.write(1, current);
     let code = [SSM, 0x2000, EPSW[0], EPSW[1], SSM, 0x2001];
     let ran = execute(&code, registers([(2, page.address())]))?;
-    expect_eq!((ran.registers[3] >> 24) as u8, current | byte_of(Psw::IO.bits()))?;
+    expect_eq!(
+        (ran.registers[3] >> 24) as u8,
+        current | byte_of(Psw::IO.bits())
+    )?;
     expect_eq!(byte_of(psw_mask()), current)
 }
 
@@ -52,7 +55,16 @@ fn stnsm_stores_and_clears() -> Verdict {
     let current = byte_of(psw_mask());
     let io = byte_of(Psw::IO.bits());
     page.write(8, current | io);
-    let code = [SSM, 0x2008, STNSM | u16::from(!io), 0x2000, EPSW[0], EPSW[1], SSM, 0x2009];
+    let code = [
+        SSM,
+        0x2008,
+        STNSM | u16::from(!io),
+        0x2000,
+        EPSW[0],
+        EPSW[1],
+        SSM,
+        0x2009,
+    ];
     page.write(9, current);
     let ran = execute(&code, registers([(2, page.address())]))?;
     expect_eq!(page.read::<u8>(0), current | io, "stored")?;
@@ -82,7 +94,10 @@ fn stosm_refuses_unassigned_bits() -> Verdict {
     let refused = execute(&[STOSM | 0x80, 0x2000], registers([(2, page.address())]));
     execute(&[SSM, 0x2008], registers([(2, page.address())]))?;
     expect_eq!(refused.err(), Some(Fault::SPECIFICATION))?;
-    expect!(execute(&[STOSM, 0x2000], registers([(2, page.address())])).is_ok(), "mended")
+    expect!(
+        execute(&[STOSM, 0x2000], registers([(2, page.address())])).is_ok(),
+        "mended"
+    )
 }
 
 /// An operand beyond storage is an addressing exception, and the mask stays.

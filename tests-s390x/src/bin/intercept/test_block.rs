@@ -12,9 +12,14 @@ fn usable_frame_is_cleared() -> Verdict {
     frames.bytes_mut().fill(0xaa);
     // Bits inside the frame's address are ignored.
     expect_eq!(test_block(frames.address() + 4096 + 0x123), Ok(0))?;
-    let cleared: Vec<usize> =
-        (0..frames.len()).step_by(8).filter(|&i| frames.read::<u64>(i) == 0).collect();
-    expect_eq!((cleared.first(), cleared.last()), (Some(&4096), Some(&8184)))?;
+    let cleared: Vec<usize> = (0..frames.len())
+        .step_by(8)
+        .filter(|&i| frames.read::<u64>(i) == 0)
+        .collect();
+    expect_eq!(
+        (cleared.first(), cleared.last()),
+        (Some(&4096), Some(&8184))
+    )?;
     expect_eq!(cleared.len(), 512)
 }
 
@@ -40,6 +45,9 @@ fn tb_is_privileged() -> Verdict {
     frame.bytes_mut().fill(0xaa);
     let refused = fault::catch_user(|| test_block(frame.address()))?;
     expect_eq!(refused, Err(Fault::PRIVILEGED_OPERATION))?;
-    expect!(frame.bytes().iter().all(|&b| b == 0xaa), "nothing is cleared")?;
+    expect!(
+        frame.bytes().iter().all(|&b| b == 0xaa),
+        "nothing is cleared"
+    )?;
     expect_eq!(test_block(frame.address()), Ok(0))
 }
