@@ -156,7 +156,7 @@ pub struct Frame {
 #[repr(C)]
 pub(super) struct Recovery {
     /// Stack pointer inside the trampoline; 0 when nothing is to be caught.
-    rsp: u64,
+    pub(super) rsp: u64,
 }
 
 impl Recovery {
@@ -355,6 +355,9 @@ extern "C" fn trap(frame: &mut Frame) {
     if !handler.is_null() {
         // SAFETY: non-null pointers come from `Handler::new` and live until its drop.
         (unsafe { &*handler })(frame);
+        return;
+    }
+    if super::svm::fix_up(frame) {
         return;
     }
     let per_cpu = &PER_CPU[this_cpu()];

@@ -13,7 +13,9 @@ pub mod platform;
 pub mod registers;
 pub mod segments;
 pub mod smp;
+pub mod svm;
 pub mod time;
+pub mod vmx;
 
 /// The first segment of every id.
 pub const NAME: &str = "x86";
@@ -21,13 +23,16 @@ pub const NAME: &str = "x86";
 /// Whether the machine meets a need of this architecture.
 pub fn has(need: &str) -> bool {
     match need {
+        "x86.monitor" => cpuid::query(1, 0).ecx >> 3 & 1 != 0,
+        "x86.rdtscp" => cpuid::query(0x8000_0001, 0).edx >> 27 & 1 != 0,
+        "x86.skinit" => cpuid::query(0x8000_0001, 0).ecx >> 12 & 1 != 0,
+        "x86.xsave" => cpuid::query(1, 0).ecx >> 26 & 1 != 0,
         "x86.reserved_pte_bit" => cpuid::physical_bits() <= 51,
-        "x86.svm" => cpuid::has_svm(),
-        "x86.svm.npt" => cpuid::has_svm() && cpuid::svm_features() & 1 != 0,
-        "x86.vmx" => cpuid::query(1, 0).ecx >> 5 & 1 != 0,
         "x86.x2apic" => cpuid::query(1, 0).ecx >> 21 & 1 != 0,
         "x86.cet_ss" => cpuid::max_leaf() >= 7 && cpuid::query(7, 0).ecx >> 7 & 1 != 0,
         "x86.cet_ibt" => cpuid::max_leaf() >= 7 && cpuid::query(7, 0).edx >> 20 & 1 != 0,
+        _ if need.starts_with("x86.svm") => svm::has(need),
+        _ if need.starts_with("x86.vmx") => vmx::has(need),
         _ => false,
     }
 }
