@@ -247,3 +247,27 @@ pub fn set_ist(ist: usize, stack_top: u64) {
     // SAFETY: a processor's TSS is its own.
     unsafe { (*PER_CPU[this_cpu()].tss.get()).ist[ist - 1] = stack_top };
 }
+
+/// SGDT.
+pub fn gdtr() -> TableRegister {
+    let mut value = TableRegister::EMPTY;
+    // SAFETY: writes 10 bytes to `value`.
+    unsafe { asm!("sgdt [{}]", in(reg) &raw mut value, options(nostack, preserves_flags)) };
+    value
+}
+
+/// SIDT.
+pub fn idtr() -> TableRegister {
+    let mut value = TableRegister::EMPTY;
+    // SAFETY: writes 10 bytes to `value`.
+    unsafe { asm!("sidt [{}]", in(reg) &raw mut value, options(nostack, preserves_flags)) };
+    value
+}
+
+/// SLDT.
+pub fn ldtr() -> u16 {
+    let selector: u16;
+    // SAFETY: SLDT only reads.
+    unsafe { asm!("sldt {0:x}", out(reg) selector, options(nomem, nostack, preserves_flags)) };
+    selector
+}

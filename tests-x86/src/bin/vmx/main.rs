@@ -1,0 +1,16 @@
+//! VMX: what a guest hypervisor may do, and what it must be refused.
+//!
+//! Spec: SDM 3C 24 to 31. Machine: a processor with VMX for its guests; three CPUs, of which the last is
+//! used by the feature-control case alone.
+#![no_std]
+#![no_main]
+guest_lib::payload!();
+
+mod address_checks;
+mod capabilities;
+mod control_checks;
+mod events;
+mod fields;
+mod launch;
+mod pointers;
+mod vmxon;
