@@ -47,6 +47,8 @@ pub enum Command {
     Check(CheckOptions),
     /// Compare outcomes of runs or TAP files, differences first
     Compare(CompareOptions),
+    /// Run one payload on the built-in VMM
+    Vmm(Box<crate::vmm::Options>),
     /// Play a recorded console (for the runner's own tests)
     #[command(hide = true)]
     Replay(ReplayOptions),

@@ -32,4 +32,6 @@ pub mod select;
 pub mod specs;
 pub mod tap;
 pub mod transcript;
+#[expect(unsafe_code, reason = "KVM takes addresses; each block says why it is sound")]
+pub mod vmm;
 pub mod workspace;

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Hypervisors => command::hypervisors::hypervisors(&cli.place),
         Command::Check(options) => command::check::check(&cli.place, options),
         Command::Compare(options) => command::compare::compare(options),
+        Command::Vmm(options) => assay::vmm::run(options),
         Command::Replay(options) => command::replay(options),
     };
     ExitCode::from(result.unwrap_or_else(|error| {

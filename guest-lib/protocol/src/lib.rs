@@ -8,6 +8,8 @@
 //! 3. the **console lines** that a payload prints ([`line`]), which are TAP13 with a few comments
 //!    the runner understands.
 //!
+//! A fourth, [`service`], is for payloads that need their host's help.
+//!
 //! The vocabulary of needs ([`need`]) is closed: a skip always names one of these words.
 #![no_std]
 
@@ -15,4 +17,5 @@ pub mod cmdline;
 pub mod id;
 pub mod line;
 pub mod need;
+pub mod service;
 pub mod table;

@@ -3,6 +3,10 @@
 //! PVH and multiboot2 both enter in 32-bit protected mode with flat segments and paging off, and
 //! both pass a physical address in EBX. Which of the two it is shows in what EBX points at.
 //! No 1 GiB pages are needed: four page directories of 2 MiB pages map the first 4 GiB.
+//!
+//! A third way in is for hosts that run unpaged code slowly: Assay's own VMM enters in long mode, on
+//! page tables of its own, with what PVH passes in EBX in RBX. The payload then builds its
+//! tables in 64-bit code. An ELF note (owner "Assay", type 1) says where.
 
 use super::paging::{BOOT_PD, BOOT_PDPT, BOOT_PML4, USER_PDPT, USER_PML4};
 use super::{apic, platform, registers, segments};
@@ -37,6 +41,11 @@ global_asm!(
     ".long 4, 8, 18",
     ".asciz \"Xen\"",
     ".quad start32",
+    // Our own note: the 64-bit entry.
+    ".long 6, 8, 1",
+    ".asciz \"Assay\"",
+    ".balign 4",
+    ".quad start64",
     ".popsection",
     ".pushsection .text.boot, \"ax\", @progbits",
     ".code32",
@@ -91,6 +100,22 @@ global_asm!(
     ".long assay_start64",
     ".short 8",
     ".code64",
+    ".global start64",
+    "start64:",
+    "cli",
+    "cld",
+    "mov esp, offset {stack} + {stack_size}",
+    "call {tables}",
+    "mov eax, {cr4}",
+    "mov cr4, rax",
+    "mov eax, offset {pml4}",
+    "mov cr3, rax",
+    "mov eax, {cr0}",
+    "mov cr0, rax",
+    "lgdt [assay_boot_gdtr]",
+    "push 8",
+    "push offset assay_start64",
+    "retfq",
     "assay_start64:",
     "mov eax, 16",
     "mov ds, eax",
@@ -120,7 +145,15 @@ global_asm!(
     cr0 = const BOOT_CR0,
     cr4 = const BOOT_CR4,
     rust = sym start,
+    tables = sym build_tables,
 );
+
+/// What the 32-bit entry does in assembly: the tables of the first 4 GiB, twice. RBX survives, as
+/// the calling convention asks.
+extern "C" fn build_tables() {
+    // SAFETY: S4; the processor runs on other tables, and nothing else knows these.
+    unsafe { super::paging::build_boot_tables() };
+}
 
 /// First Rust code: `info` is the address the hypervisor passed.
 extern "C" fn start(info: u64) -> ! {

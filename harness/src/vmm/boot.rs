@@ -1,0 +1,223 @@
+//! From an ELF file to a processor that is about to run it.
+//!
+//! Two entries are known. PVH (note type 18, owner "Xen") starts in 32-bit protected mode without
+//! paging. A payload of ours has a second note (owner "Assay", type 1) with a 64-bit entry
+//! that takes the same start information in RBX: the machine is then set up in long mode at
+//! once, on identity-mapped page tables of ours. That spares hosts whose KVM emulates unpaged code.
+
+use super::acpi;
+use super::slots::Region;
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use object::read::elf::{FileHeader, ProgramHeader};
+use std::path::Path;
+
+type Elf = object::elf::FileHeader64<object::Endianness>;
+
+/// Start of day information of PVH.
+const START_INFO: u64 = 0x6000;
+const MEMORY_MAP: u64 = 0x6100;
+const MODULES_END: u64 = 0x7000;
+const GDT: u64 = 0x5000;
+/// PML4, one page-directory-pointer table, four page directories.
+const TABLES: u64 = 0x1_0000;
+const COMMAND_LINE: u64 = 0x2_0000;
+const MAX_COMMAND_LINE: usize = 0x8000;
+/// The root pointer lies where a BIOS would leave it, so that a search finds it too.
+const ACPI: u64 = 0xe_0000;
+const PVH_MAGIC: u32 = 0x336e_c578;
+
+/// The note with the 32-bit entry.
+const XEN_PHYS32_ENTRY: u32 = 18;
+/// Our note with the 64-bit entry.
+const ASSAY_LONG_ENTRY: u32 = 1;
+
+/// Where a payload begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The first instruction.
+    pub address: u64,
+    /// Whether it is 64-bit code.
+    pub long: bool,
+}
+
+/// Loads the ELF file at `path` and everything it asks for; says where it begins.
+pub fn load(
+    path: &Path,
+    memory: &Region,
+    command_line: &str,
+    cpus: u32,
+    pvh: bool,
+) -> Result<Entry, String> {
+    let data = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let not_elf = |e| format!("{} is no x86-64 ELF file: {e}", path.display());
+    let header = Elf::parse(&*data).map_err(not_elf)?;
+    let endian = header.endian().map_err(not_elf)?;
+    if header.e_machine(endian) != object::elf::EM_X86_64 {
+        return Err(format!("{} is no x86-64 ELF file", path.display()));
+    }
+    let (mut short, mut long) = (None, None);
+    for segment in header.program_headers(endian, &*data).map_err(not_elf)? {
+        if segment.p_type(endian) == object::elf::PT_LOAD {
+            let bytes = segment.data(endian, &*data).map_err(|()| {
+                format!(
+                    "{}: a segment lies beyond the end of the file",
+                    path.display()
+                )
+            })?;
+            let at = segment.p_paddr(endian);
+            let end = at.checked_add(segment.p_memsz(endian));
+            if end.is_none_or(|end| end > memory.bytes()) {
+                return Err(format!("{} does not fit into the memory", path.display()));
+            }
+            // The rest of the segment is zero already: the memory is fresh.
+            memory.write(at, bytes)?;
+        }
+        let mut notes = segment.notes(endian, &*data).map_err(not_elf)?;
+        while let Some(note) = notes.as_mut().and_then(|n| n.next().ok().flatten()) {
+            let desc = note.desc();
+            let value = match desc.len() {
+                4 => u64::from(u32::from_le_bytes(desc.try_into().unwrap_or_default())),
+                8 => u64::from_le_bytes(desc.try_into().unwrap_or_default()),
+                _ => continue,
+            };
+            match (note.name(), note.n_type(endian).0) {
+                (b"Xen", XEN_PHYS32_ENTRY) => short = Some(value),
+                (b"Assay", ASSAY_LONG_ENTRY) => long = Some(value),
+                _ => {}
+            }
+        }
+    }
+    start_info(memory, command_line, cpus)?;
+    match (short, long) {
+        (_, Some(address)) if !pvh => Ok(Entry {
+            address,
+            long: true,
+        }),
+        (Some(address), _) => Ok(Entry {
+            address,
+            long: false,
+        }),
+        _ => Err(format!(
+            "{} has no PVH note (type 18, owner Xen), so there is no way to enter it",
+            path.display()
+        )),
+    }
+}
+
+/// The memory map as (start, length, type): RAM below and above the hole for the BIOS.
+fn memory_map(bytes: u64) -> [(u64, u64, u32); 3] {
+    [
+        (0, 0xa_0000, 1),
+        (0xa_0000, 0x6_0000, 2),
+        (0x10_0000, bytes - 0x10_0000, 1),
+    ]
+}
+
+fn start_info(memory: &Region, command_line: &str, cpus: u32) -> Result<(), String> {
+    if command_line.len() >= MAX_COMMAND_LINE {
+        return Err(format!(
+            "the command line has more than {MAX_COMMAND_LINE} bytes"
+        ));
+    }
+    memory.write(COMMAND_LINE, command_line.as_bytes())?;
+    memory.write(COMMAND_LINE + command_line.len() as u64, &[0])?;
+    let map = memory_map(memory.bytes());
+    let mut info = Vec::new();
+    for word in [PVH_MAGIC, 1, 0, 0] {
+        info.extend_from_slice(&word.to_le_bytes());
+    }
+    for word in [0, COMMAND_LINE, ACPI, MEMORY_MAP, map.len() as u64] {
+        info.extend_from_slice(&word.to_le_bytes());
+    }
+    memory.write(START_INFO, &info)?;
+    let mut entries = Vec::new();
+    for (start, length, kind) in map {
+        entries.extend_from_slice(&start.to_le_bytes());
+        entries.extend_from_slice(&length.to_le_bytes());
+        entries.extend_from_slice(&kind.to_le_bytes());
+        entries.extend_from_slice(&[0; 4]);
+    }
+    debug_assert!(MEMORY_MAP + (entries.len() as u64) < MODULES_END);
+    memory.write(MEMORY_MAP, &entries)?;
+    memory.write(ACPI, &acpi::tables(ACPI, cpus))
+}
+
+fn segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
+    kvm_segment {
+        base: 0,
+        limit: 0xffff_ffff,
+        selector,
+        type_,
+        present: 1,
+        dpl: 0,
+        db: u8::from(!long),
+        s: 1,
+        l: u8::from(long),
+        g: 1,
+        ..Default::default()
+    }
+}
+
+/// Puts the boot processor's registers to where `entry` expects them.
+pub fn registers(entry: Entry, memory: &Region, sregs: &mut kvm_sregs) -> Result<kvm_regs, String> {
+    const CR0_PE: u64 = 1;
+    const CR0_ET: u64 = 1 << 4;
+    const CR0_PG: u64 = 1 << 31;
+    const CR4_PAE: u64 = 1 << 5;
+    const EFER_LME: u64 = 1 << 8;
+    const EFER_LMA: u64 = 1 << 10;
+    let data = segment(0x10, 3, false);
+    sregs.cs = segment(8, 0xb, entry.long);
+    for register in [
+        &mut sregs.ds,
+        &mut sregs.es,
+        &mut sregs.fs,
+        &mut sregs.gs,
+        &mut sregs.ss,
+    ] {
+        *register = data;
+    }
+    // PVH asks for a task register with base 0 and limit 67h.
+    sregs.tr = kvm_segment {
+        limit: 0x67,
+        type_: 0xb,
+        present: 1,
+        ..Default::default()
+    };
+    sregs.cr0 = CR0_PE | CR0_ET;
+    sregs.cr4 = 0;
+    if entry.long {
+        sregs.cr0 |= CR0_PG;
+        sregs.cr4 = CR4_PAE;
+        sregs.efer = EFER_LME | EFER_LMA;
+        sregs.cr3 = TABLES;
+        page_tables(memory)?;
+        let descriptors = [0u64, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+        for (i, descriptor) in (0u64..).zip(descriptors) {
+            memory.write(GDT + 8 * i, &descriptor.to_le_bytes())?;
+        }
+        sregs.gdt.base = GDT;
+        sregs.gdt.limit = 23;
+    }
+    Ok(kvm_regs {
+        rip: entry.address,
+        rbx: START_INFO,
+        rflags: 2,
+        ..Default::default()
+    })
+}
+
+/// The first 4 GiB one to one, in 2 MiB pages.
+fn page_tables(memory: &Region) -> Result<(), String> {
+    const TABLE: u64 = 0x3;
+    const LARGE: u64 = 0x83;
+    memory.write(TABLES, &(TABLES + 0x1000 | TABLE).to_le_bytes())?;
+    for i in 0..4u64 {
+        let directory = TABLES + 0x2000 + 0x1000 * i;
+        memory.write(TABLES + 0x1000 + 8 * i, &(directory | TABLE).to_le_bytes())?;
+        let entries = (0..512u64).map(|j| (i << 30 | j << 21) | LARGE);
+        let bytes: Vec<u8> = entries.flat_map(u64::to_le_bytes).collect();
+        memory.write(directory, &bytes)?;
+    }
+    Ok(())
+}
