@@ -15,7 +15,7 @@ const CHUNK: usize = 3072;
 static mut CONSOLE_SCCB: Sccb = Sccb::new();
 static mut MEMORY: [(u64, u64); 1] = [(0, 0)];
 
-/// Reads what the SCLP knows about the machine, and asks it to take console events.
+/// Reads what the SCLP knows about the machine, and prepares the console.
 pub(super) fn init() {
     // SAFETY: S4; the console lock is not needed yet, because one processor runs.
     let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
@@ -38,7 +38,13 @@ pub(super) fn init() {
             smp::list(u16::from(address));
         }
     }
+    announce_console();
+}
 
+/// Asks the SCLP to take console events; a reset of the machine forgets it.
+pub(super) fn announce_console() {
+    // SAFETY: S3, S4; cases run on one processor, and nothing prints meanwhile.
+    let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
     // Receive nothing, send ASCII and line-mode messages.
     sccb.clear(28);
     sccb.0[10..12].copy_from_slice(&4u16.to_be_bytes());
