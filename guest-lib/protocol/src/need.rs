@@ -85,6 +85,7 @@ pub const NEEDS: &[Need] = &[
         "s390x.essa",
         "EXTRACT AND SET STORAGE ATTRIBUTES (collaborative memory management)",
     ),
+    need("s390x.facility", "the facility that the case is about"),
     need("s390x.guarded_storage", "guarded storage (facility 133)"),
     need(
         "s390x.iep",
@@ -98,6 +99,8 @@ pub const NEEDS: &[Need] = &[
         "s390x.movepage_dat",
         "DAT-based MOVE PAGE that honours condition-code-option",
     ),
+    need("s390x.msa", "the message-security function that the case is about"),
+    need("s390x.no_sie", "a machine without START INTERPRETIVE EXECUTION"),
     need("s390x.sie", "START INTERPRETIVE EXECUTION"),
     need("s390x.sthyi", "STORE HYPERVISOR INFORMATION (facility 74)"),
     need("s390x.topology", "configuration topology (facility 11)"),
@@ -146,6 +149,7 @@ pub const NEEDS: &[Need] = &[
     need("x86.cet_ibt", "CET indirect branch tracking"),
     need("x86.cet_ss", "CET shadow stacks"),
     need("x86.monitor", "MONITOR and MWAIT"),
+    need("x86.pcid", "process-context identifiers"),
     need("x86.rdtscp", "RDTSCP"),
     need(
         "x86.reserved_pte_bit",

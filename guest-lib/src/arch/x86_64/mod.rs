@@ -24,6 +24,7 @@ pub const NAME: &str = "x86";
 pub fn has(need: &str) -> bool {
     match need {
         "x86.monitor" => cpuid::query(1, 0).ecx >> 3 & 1 != 0,
+        "x86.pcid" => cpuid::query(1, 0).ecx >> 17 & 1 != 0,
         "x86.rdtscp" => cpuid::query(0x8000_0001, 0).edx >> 27 & 1 != 0,
         "x86.skinit" => cpuid::query(0x8000_0001, 0).ecx >> 12 & 1 != 0,
         "x86.xsave" => cpuid::query(1, 0).ecx >> 26 & 1 != 0,
