@@ -238,6 +238,13 @@ pub(crate) fn secondary_main(index: usize) -> ! {
     }
 }
 
+/// Says that the case itself starts `cpu` into the runtime, by its own means. [`start`] then waits
+/// for it.
+pub fn claim(cpu: Cpu) {
+    HIGHEST.fetch_max(cpu.0, Ordering::Relaxed);
+    SLOTS[cpu.0].state.store(STARTING, Ordering::Release);
+}
+
 /// Says that `cpu` is off by its own doing (it called CPU_OFF, say), so it can be started again.
 pub fn forget(cpu: Cpu) {
     SLOTS[cpu.0].state.store(OFF, Ordering::Release);

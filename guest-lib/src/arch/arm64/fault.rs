@@ -15,7 +15,7 @@ use super::{boot, cpu, paging, smp};
 use crate::memory::Frames;
 use crate::runner;
 use assay_protocol::line;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::cell::{Cell, UnsafeCell};
 use core::fmt;
 use core::mem::{MaybeUninit, offset_of};
@@ -517,6 +517,9 @@ extern "C" fn handle(frame: &mut Frame) {
     if context.ttbr0 != super::registers::Ttbr0El1::read() {
         super::registers::Ttbr0El1::write(context.ttbr0);
     }
+    // `probe::observed` borrows TPIDRRO_EL0; a fault inside it must not lose the processor's number.
+    // SAFETY: S5; the register belongs to the runtime.
+    unsafe { asm!("msr tpidrro_el0, {}", in(reg) own.index, options(nostack, preserves_flags)) };
     frame.x[0] = recovery as u64;
     frame.x[1] = u64::from(!ended);
     frame.elr = arm64_resume as *const () as u64;

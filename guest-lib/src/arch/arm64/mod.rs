@@ -36,6 +36,10 @@ pub fn has(need: &str) -> bool {
         "arm64.hyp_virtual_timer" => platform::info().timer_intids[4] != 0,
         "arm64.its" => platform::info().gic.its != 0,
         "arm64.psci" => platform::info().conduit.is_some(),
+        "arm64.smccc11" => {
+            platform::info().conduit.is_some()
+                && psci::call([psci::id::SMCCC_VERSION, 0, 0, 0])[0] as i32 >= 0x1_0001
+        }
         _ => false,
     }
 }

@@ -183,6 +183,57 @@ pub fn arguments(index: usize) -> (u64, u64) {
     (boot::secondary_entry(), prepare(index) as u64)
 }
 
+core::arch::global_asm!(
+    // Keeps x0 and turns the processor off again, without a stack and with the MMU off.
+    ".pushsection .text.arm64_echo, \"ax\"",
+    ".balign 64",
+    ".global arm64_echo_hvc",
+    "arm64_echo_hvc:",
+    "adrp x1, ARM64_ECHO",
+    "str x0, [x1, :lo12:ARM64_ECHO]",
+    "dsb sy",
+    "1: mov w0, #0x84000000",
+    "add w0, w0, #2",
+    "hvc #0",
+    "b 1b",
+    ".global arm64_echo_smc",
+    "arm64_echo_smc:",
+    "adrp x1, ARM64_ECHO",
+    "str x0, [x1, :lo12:ARM64_ECHO]",
+    "dsb sy",
+    "1: mov w0, #0x84000000",
+    "add w0, w0, #2",
+    "smc #0",
+    "b 1b",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    fn arm64_echo_hvc();
+    fn arm64_echo_smc();
+}
+
+#[unsafe(no_mangle)]
+static ARM64_ECHO: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+
+/// An entry point for CPU_ON that keeps its context id and calls CPU_OFF.
+pub fn echo_entry() -> u64 {
+    ARM64_ECHO.store(0, Ordering::SeqCst);
+    cpu::clean_to_memory(&raw const ARM64_ECHO as usize, 8);
+    match psci::conduit() {
+        psci::Conduit::Hvc => arm64_echo_hvc as *const () as u64,
+        psci::Conduit::Smc => arm64_echo_smc as *const () as u64,
+    }
+}
+
+/// The context id that the last processor brought to [`echo_entry`], or 0.
+pub fn echo() -> u64 {
+    let address = &raw const ARM64_ECHO as usize;
+    // SAFETY: S5; the line was written with the MMU off, and is clean here.
+    unsafe { asm!("dc civac, {}", "dsb sy", in(reg) address, options(nostack, preserves_flags)) };
+    ARM64_ECHO.load(Ordering::SeqCst)
+}
+
 /// Starts processor `index`, which must be off.
 pub(crate) fn start(index: usize) -> Result<(), StartError> {
     let (entry, context) = arguments(index);
