@@ -185,6 +185,8 @@ const LARGEST: usize = 16 << (CLASSES - 1);
 
 struct FreeLists {
     heads: [Option<NonNull<FreeBlock>>; CLASSES],
+    /// What is left of the frame that each class takes new blocks from, as (next, end).
+    fresh: [(usize, usize); CLASSES],
 }
 
 struct FreeBlock {
@@ -196,6 +198,7 @@ unsafe impl Send for FreeLists {}
 
 static LISTS: SpinLock<FreeLists> = SpinLock::new(FreeLists {
     heads: [None; CLASSES],
+    fresh: [(0, 0); CLASSES],
 });
 
 fn class_of(layout: &Layout) -> Option<usize> {
@@ -213,24 +216,19 @@ unsafe impl GlobalAlloc for Heap {
             return taken.map_or(core::ptr::null_mut(), |address| address as *mut u8);
         };
         let mut lists = LISTS.lock();
-        if lists.heads[class].is_none() {
-            let Some(address) = BITMAP.lock().take(1, FRAME) else {
-                return core::ptr::null_mut();
-            };
-            let size = 16usize << class;
-            for offset in (0..FRAME).step_by(size) {
-                let block = (address + offset) as *mut FreeBlock;
-                // SAFETY: S2; the frame was just taken, and the block lies inside it.
-                unsafe {
-                    block.write(FreeBlock {
-                        next: lists.heads[class],
-                    })
-                };
-                lists.heads[class] = NonNull::new(block);
-            }
-        }
         let Some(block) = lists.heads[class] else {
-            return core::ptr::null_mut();
+            // Block by block, not the frame at once: a boot takes few blocks, and where privileged
+            // code is emulated a list of 256 costs milliseconds.
+            let (next, end) = &mut lists.fresh[class];
+            if next == end {
+                let Some(address) = BITMAP.lock().take(1, FRAME) else {
+                    return core::ptr::null_mut();
+                };
+                (*next, *end) = (address, address + FRAME);
+            }
+            let block = *next;
+            *next += 16usize << class;
+            return block as *mut u8;
         };
         // SAFETY: blocks on a list are valid and ours.
         lists.heads[class] = unsafe { block.as_ref() }.next;

@@ -2,8 +2,9 @@
 //!
 //! Two entries are known. PVH (note type 18, owner "Xen") starts in 32-bit protected mode without
 //! paging. A payload of ours has a second note (owner "Assay", type 1) with a 64-bit entry
-//! that takes the same start information in RBX: the machine is then set up in long mode at
-//! once, on identity-mapped page tables of ours. That spares hosts whose KVM emulates unpaged code.
+//! that takes the same start information in RBX, and the places of its page tables: we fill them
+//! and enter in long mode at once. There are hosts whose KVM emulates what a boot does, at a
+//! microsecond per instruction.
 
 use super::acpi;
 use super::slots::Region;
@@ -18,8 +19,6 @@ const START_INFO: u64 = 0x6000;
 const MEMORY_MAP: u64 = 0x6100;
 const MODULES_END: u64 = 0x7000;
 const GDT: u64 = 0x5000;
-/// PML4, one page-directory-pointer table, four page directories.
-const TABLES: u64 = 0x1_0000;
 const COMMAND_LINE: u64 = 0x2_0000;
 const MAX_COMMAND_LINE: usize = 0x8000;
 /// The root pointer lies where a BIOS would leave it, so that a search finds it too.
@@ -28,16 +27,28 @@ const PVH_MAGIC: u32 = 0x336e_c578;
 
 /// The note with the 32-bit entry.
 const XEN_PHYS32_ENTRY: u32 = 18;
-/// Our note with the 64-bit entry.
+/// Our note: six 64-bit words, [`Long`].
 const ASSAY_LONG_ENTRY: u32 = 1;
 
 /// Where a payload begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The first instruction.
-    pub address: u64,
-    /// Whether it is 64-bit code.
-    pub long: bool,
+pub enum Entry {
+    /// At this address, as PVH says.
+    Pvh(u64),
+    /// In long mode.
+    Long(Long),
+}
+
+/// A 64-bit entry and the page tables that the payload wants to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Long {
+    address: u64,
+    pml4: u64,
+    pdpt: u64,
+    /// Four page directories in a row.
+    pd: u64,
+    user_pml4: u64,
+    user_pdpt: u64,
 }
 
 /// Loads the ELF file at `path` and everything it asks for; says where it begins.
@@ -74,29 +85,35 @@ pub fn load(
         }
         let mut notes = segment.notes(endian, &*data).map_err(not_elf)?;
         while let Some(note) = notes.as_mut().and_then(|n| n.next().ok().flatten()) {
-            let desc = note.desc();
-            let value = match desc.len() {
-                4 => u64::from(u32::from_le_bytes(desc.try_into().unwrap_or_default())),
-                8 => u64::from_le_bytes(desc.try_into().unwrap_or_default()),
-                _ => continue,
-            };
-            match (note.name(), note.n_type(endian).0) {
-                (b"Xen", XEN_PHYS32_ENTRY) => short = Some(value),
-                (b"Assay", ASSAY_LONG_ENTRY) => long = Some(value),
+            let words: Vec<u64> = note
+                .desc()
+                .chunks_exact(8)
+                .map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()))
+                .collect();
+            match (note.name(), note.n_type(endian).0, &words[..]) {
+                (b"Xen", XEN_PHYS32_ENTRY, []) => {
+                    let word = note.desc().try_into().map(u32::from_le_bytes);
+                    short = word.ok().map(u64::from);
+                }
+                (b"Xen", XEN_PHYS32_ENTRY, &[address]) => short = Some(address),
+                (b"Assay", ASSAY_LONG_ENTRY, &[address, pml4, pdpt, pd, user_pml4, user_pdpt]) => {
+                    long = Some(Long {
+                        address,
+                        pml4,
+                        pdpt,
+                        pd,
+                        user_pml4,
+                        user_pdpt,
+                    });
+                }
                 _ => {}
             }
         }
     }
     start_info(memory, command_line, cpus)?;
     match (short, long) {
-        (_, Some(address)) if !pvh => Ok(Entry {
-            address,
-            long: true,
-        }),
-        (Some(address), _) => Ok(Entry {
-            address,
-            long: false,
-        }),
+        (_, Some(long)) if !pvh => Ok(Entry::Long(long)),
+        (Some(address), _) => Ok(Entry::Pvh(address)),
         _ => Err(format!(
             "{} has no PVH note (type 18, owner Xen), so there is no way to enter it",
             path.display()
@@ -167,7 +184,7 @@ pub fn registers(entry: Entry, memory: &Region, sregs: &mut kvm_sregs) -> Result
     const EFER_LME: u64 = 1 << 8;
     const EFER_LMA: u64 = 1 << 10;
     let data = segment(0x10, 3, false);
-    sregs.cs = segment(8, 0xb, entry.long);
+    sregs.cs = segment(8, 0xb, matches!(entry, Entry::Long(_)));
     for register in [
         &mut sregs.ds,
         &mut sregs.es,
@@ -186,12 +203,12 @@ pub fn registers(entry: Entry, memory: &Region, sregs: &mut kvm_sregs) -> Result
     };
     sregs.cr0 = CR0_PE | CR0_ET;
     sregs.cr4 = 0;
-    if entry.long {
+    if let Entry::Long(long) = entry {
         sregs.cr0 |= CR0_PG;
         sregs.cr4 = CR4_PAE;
         sregs.efer = EFER_LME | EFER_LMA;
-        sregs.cr3 = TABLES;
-        page_tables(memory)?;
+        sregs.cr3 = long.pml4;
+        page_tables(memory, long)?;
         let descriptors = [0u64, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
         for (i, descriptor) in (0u64..).zip(descriptors) {
             memory.write(GDT + 8 * i, &descriptor.to_le_bytes())?;
@@ -199,25 +216,33 @@ pub fn registers(entry: Entry, memory: &Region, sregs: &mut kvm_sregs) -> Result
         sregs.gdt.base = GDT;
         sregs.gdt.limit = 23;
     }
+    let (Entry::Pvh(rip) | Entry::Long(Long { address: rip, .. })) = entry;
     Ok(kvm_regs {
-        rip: entry.address,
+        rip,
         rbx: START_INFO,
         rflags: 2,
         ..Default::default()
     })
 }
 
-/// The first 4 GiB one to one, in 2 MiB pages.
-fn page_tables(memory: &Region) -> Result<(), String> {
+/// The first 4 GiB one to one, in 2 MiB pages, the last GiB uncached; once for the supervisor and
+/// once for user code, with the same page directories.
+fn page_tables(memory: &Region, long: Long) -> Result<(), String> {
     const TABLE: u64 = 0x3;
-    const LARGE: u64 = 0x83;
-    memory.write(TABLES, &(TABLES + 0x1000 | TABLE).to_le_bytes())?;
-    for i in 0..4u64 {
-        let directory = TABLES + 0x2000 + 0x1000 * i;
-        memory.write(TABLES + 0x1000 + 8 * i, &(directory | TABLE).to_le_bytes())?;
-        let entries = (0..512u64).map(|j| (i << 30 | j << 21) | LARGE);
-        let bytes: Vec<u8> = entries.flat_map(u64::to_le_bytes).collect();
-        memory.write(directory, &bytes)?;
+    const USER: u64 = 0x4;
+    const LARGE: u64 = 0x87;
+    const UNCACHED: u64 = 0x18;
+    for (pml4, pdpt, user) in [
+        (long.pml4, long.pdpt, 0),
+        (long.user_pml4, long.user_pdpt, USER),
+    ] {
+        memory.write(pml4, &(pdpt | TABLE | user).to_le_bytes())?;
+        for i in 0..4u64 {
+            let entry = (long.pd + 0x1000 * i) | TABLE | user;
+            memory.write(pdpt + 8 * i, &entry.to_le_bytes())?;
+        }
     }
-    Ok(())
+    let entries = (0..2048u64).map(|i| i << 21 | LARGE | if i >= 1536 { UNCACHED } else { 0 });
+    let bytes: Vec<u8> = entries.flat_map(u64::to_le_bytes).collect();
+    memory.write(long.pd, &bytes)
 }

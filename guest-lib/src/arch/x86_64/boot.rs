@@ -4,9 +4,9 @@
 //! both pass a physical address in EBX. Which of the two it is shows in what EBX points at.
 //! No 1 GiB pages are needed: four page directories of 2 MiB pages map the first 4 GiB.
 //!
-//! A third way in is for hosts that run unpaged code slowly: Assay's own VMM enters in long mode, on
-//! page tables of its own, with what PVH passes in EBX in RBX. The payload then builds its
-//! tables in 64-bit code. An ELF note (owner "Assay", type 1) says where.
+//! A third way in is for hosts that run this code slowly, because their KVM emulates it: Assay's own
+//! VMM fills the page tables itself and enters in long mode on them, with what PVH passes in EBX in
+//! RBX. An ELF note (owner "Assay", type 1) says where the entry and the tables are.
 
 use super::paging::{BOOT_PD, BOOT_PDPT, BOOT_PML4, USER_PDPT, USER_PML4};
 use super::{apic, platform, registers, segments};
@@ -41,11 +41,11 @@ global_asm!(
     ".long 4, 8, 18",
     ".asciz \"Xen\"",
     ".quad start32",
-    // Our own note: the 64-bit entry.
-    ".long 6, 8, 1",
+    // Our own note: the 64-bit entry, then the tables in the order of the harness' vmm::boot.
+    ".long 6, 48, 1",
     ".asciz \"Assay\"",
     ".balign 4",
-    ".quad start64",
+    ".quad start64, {pml4}, {pdpt}, {pd}, {user_pml4}, {user_pdpt}",
     ".popsection",
     ".pushsection .text.boot, \"ax\", @progbits",
     ".code32",
@@ -105,11 +105,8 @@ global_asm!(
     "cli",
     "cld",
     "mov esp, offset {stack} + {stack_size}",
-    "call {tables}",
     "mov eax, {cr4}",
     "mov cr4, rax",
-    "mov eax, offset {pml4}",
-    "mov cr3, rax",
     "mov eax, {cr0}",
     "mov cr0, rax",
     "lgdt [assay_boot_gdtr]",
@@ -145,15 +142,7 @@ global_asm!(
     cr0 = const BOOT_CR0,
     cr4 = const BOOT_CR4,
     rust = sym start,
-    tables = sym build_tables,
 );
-
-/// What the 32-bit entry does in assembly: the tables of the first 4 GiB, twice. RBX survives, as
-/// the calling convention asks.
-extern "C" fn build_tables() {
-    // SAFETY: S4; the processor runs on other tables, and nothing else knows these.
-    unsafe { super::paging::build_boot_tables() };
-}
 
 /// First Rust code: `info` is the address the hypervisor passed.
 extern "C" fn start(info: u64) -> ! {

@@ -20,32 +20,6 @@ pub(super) static BOOT_PD: Table<2048> = Table(UnsafeCell::new([0; 2048]));
 pub(super) static USER_PML4: Table<512> = Table(UnsafeCell::new([0; 512]));
 pub(super) static USER_PDPT: Table<512> = Table(UnsafeCell::new([0; 512]));
 
-/// Fills the boot tables: supervisor and user tables share the page directories, and the last of
-/// four GiB holds devices.
-///
-/// # Safety
-///
-/// The processor must not run on these tables.
-pub(super) unsafe fn build_boot_tables() {
-    let [pml4, pdpt, user_pml4, user_pdpt] =
-        [&BOOT_PML4, &BOOT_PDPT, &USER_PML4, &USER_PDPT].map(|t| t.0.get().cast::<u64>());
-    let pd = BOOT_PD.0.get().cast::<u64>();
-    // SAFETY: the tables are ours, and every index lies inside its table.
-    unsafe {
-        pml4.write(pdpt as u64 | P | W);
-        user_pml4.write(user_pdpt as u64 | P | W | U);
-        for i in 0..4 {
-            let directory = pd as u64 + 4096 * i as u64;
-            pdpt.add(i).write(directory | P | W);
-            user_pdpt.add(i).write(directory | P | W | U);
-        }
-        for i in 0..2048u64 {
-            let device = if i >= 1536 { PWT | PCD } else { 0 };
-            pd.add(i as usize).write(i << 21 | P | W | U | PS | device);
-        }
-    }
-}
-
 /// Present.
 pub const P: u64 = 1 << 0;
 /// Writable.
