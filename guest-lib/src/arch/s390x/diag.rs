@@ -15,7 +15,10 @@ pub fn diagnose(code: u64, r1: u64, r1_odd: u64, r3: u64) -> Result<Ran, Fault> 
 
 /// As [`diagnose`], with the code in base register 5.
 pub fn diagnose_by_register(code: u64, r1: u64, r1_odd: u64, r3: u64) -> Result<Ran, Fault> {
-    execute(&[0x8324, 0x5000], registers([(2, r1), (3, r1_odd), (4, r3), (5, code)]))
+    execute(
+        &[0x8324, 0x5000],
+        registers([(2, r1), (3, r1_odd), (4, r3), (5, code)]),
+    )
 }
 
 /// As [`diagnose`], with the register fields as they are; `code` is below 4096.

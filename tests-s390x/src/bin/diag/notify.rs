@@ -16,7 +16,10 @@ fn hypercall(function: u64, subchannel: u64, queue: u64) -> Result<i64, Fault> {
 fn absent_subchannel_is_an_error() -> Verdict {
     for subchannel in [0x0001_ffff, 0, u64::from(u32::MAX)] {
         let answer = hypercall(3, subchannel, 0);
-        expect!(answer.is_ok_and(|code| code < 0), "{subchannel:#x}: {answer:?}")?;
+        expect!(
+            answer.is_ok_and(|code| code < 0),
+            "{subchannel:#x}: {answer:?}"
+        )?;
     }
     Ok(())
 }
@@ -24,10 +27,15 @@ fn absent_subchannel_is_an_error() -> Verdict {
 /// A queue that the device does not have is answered with an error.
 #[case(spec = "VIRTIO 1.2 4.3.3.2", needs("s390x.css_device"))]
 fn absent_queue_is_an_error() -> Verdict {
-    let Some(device) = channel::first_device() else { return skip("s390x.css_device") };
+    let Some(device) = channel::first_device() else {
+        return skip("s390x.css_device");
+    };
     for queue in [0x400, 0xffff] {
         let answer = hypercall(3, device.into(), queue);
-        expect!(answer.is_ok_and(|code| code < 0), "queue {queue:#x}: {answer:?}")?;
+        expect!(
+            answer.is_ok_and(|code| code < 0),
+            "queue {queue:#x}: {answer:?}"
+        )?;
     }
     Ok(())
 }

@@ -17,7 +17,10 @@ fn released_pages_read_as_zero() -> Verdict {
     frames.bytes_mut().fill(0xaa);
     release(frames.address() + 4096, frames.address() + 8192)?;
     expect_eq!((frames.read::<u64>(4096), frames.read::<u64>(8192)), (0, 0))?;
-    expect_eq!((frames.read::<u8>(4095), frames.read::<u8>(12288)), (0xaa, 0xaa))?;
+    expect_eq!(
+        (frames.read::<u8>(4095), frames.read::<u8>(12288)),
+        (0xaa, 0xaa)
+    )?;
     frames.write(4096, 42u64);
     expect_eq!(frames.read::<u64>(4096), 42)
 }

@@ -60,7 +60,11 @@ fn other_processors_are_stopped(subcode: u64) -> Verdict {
 fn bad_block_is_refused(subcode: u64) -> Verdict {
     let page = Frames::new(1);
     let odd = registers([(3, page.address()), (4, subcode)]);
-    expect_eq!(diagnose_fields(0x34, 0x308, odd).err(), Some(Fault::SPECIFICATION), "odd register")?;
+    expect_eq!(
+        diagnose_fields(0x34, 0x308, odd).err(),
+        Some(Fault::SPECIFICATION),
+        "odd register"
+    )?;
     let misaligned = diagnose(0x308, page.address() + 1, 0, subcode);
     expect_eq!(misaligned.err(), Some(Fault::SPECIFICATION), "misaligned")?;
     let beyond = diagnose(0x308, guest_lib::memory::total(), 0, subcode);

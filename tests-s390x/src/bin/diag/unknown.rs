@@ -37,5 +37,12 @@ fn diagnose_is_privileged(code: u64) -> Verdict {
 fn control_program_name_is_as_announced() -> Verdict {
     let announced = sclp::info_byte(134) & 0x80 != 0;
     let answer = diagnose(0x318, 0, 0, 0).map(|_| ());
-    expect_eq!(answer, if announced { Ok(()) } else { Err(Fault::SPECIFICATION) })
+    expect_eq!(
+        answer,
+        if announced {
+            Ok(())
+        } else {
+            Err(Fault::SPECIFICATION)
+        }
+    )
 }

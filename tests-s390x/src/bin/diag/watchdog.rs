@@ -43,7 +43,10 @@ fn watchdog_starts_changes_and_stops(_dog: &mut Watchdog) -> Verdict {
 #[case(spec = "KVM-s390-diag 0x288", needs("s390x.diag288"))]
 fn odd_register_is_refused(_dog: &mut Watchdog) -> Verdict {
     let with = registers([(3, INIT), (4, 3600), (6, 0)]);
-    expect_eq!(diagnose_fields(0x36, 0x288, with).err(), Some(Fault::SPECIFICATION))?;
+    expect_eq!(
+        diagnose_fields(0x36, 0x288, with).err(),
+        Some(Fault::SPECIFICATION)
+    )?;
     expect_eq!(watchdog(INIT, 3600, 0), Ok(()))
 }
 

@@ -20,10 +20,16 @@ fn time_slice_end_changes_nothing() -> Verdict {
 #[case(spec = "KVM-s390-diag 0x9c", needs("s390x.diag9c"))]
 fn directed_yield_continues() -> Verdict {
     for target in [smp::address(0), smp::absent_address()] {
-        expect!(diagnose(0x9c, target.into(), 0, 0).is_ok(), "to {target:#x}")?;
+        expect!(
+            diagnose(0x9c, target.into(), 0, 0).is_ok(),
+            "to {target:#x}"
+        )?;
     }
     if cpus::count() > 1 {
-        expect!(diagnose(0x9c, smp::address(1).into(), 0, 0).is_ok(), "to another one")?;
+        expect!(
+            diagnose(0x9c, smp::address(1).into(), 0, 0).is_ok(),
+            "to another one"
+        )?;
     }
     Ok(())
 }
