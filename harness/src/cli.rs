@@ -85,7 +85,7 @@ pub struct RunOptions {
     /// Which cases.
     #[command(flatten)]
     pub select: SelectOptions,
-    /// Hypervisor under test (repeat; `all`) [default: qemu-tcg]
+    /// Hypervisor under test (repeat; `all`) [default: auto, the best for each unit]
     #[arg(long = "hypervisor", value_name = "NAME")]
     pub hypervisors: Vec<String>,
     /// Machines that run at the same time [default: as many as fit the CPUs]

@@ -3,6 +3,7 @@
 use crate::arch::Arch;
 use crate::catalog::{Catalog, CatalogUnit};
 use crate::error::Result;
+use crate::hypervisor::auto::Auto;
 use crate::hypervisor::{Boot, Hypervisor, Offer, Unavailable};
 use crate::payload;
 use std::collections::HashMap;
@@ -62,36 +63,52 @@ pub fn plan(
     hypervisors: &[Arc<dyn Hypervisor>],
     images: &Path,
 ) -> Result<Plan> {
+    let pairs = hypervisors.iter().flat_map(|h| {
+        let units = selected.units.iter();
+        let fits = units.filter(|u| h.archs().contains(&u.unit.arch));
+        fits.map(move |u| (Arc::clone(h), u))
+    });
+    plan_pairs(pairs, hypervisors.len() > 1, images)
+}
+
+/// Plans each unit of `selected` on the one hypervisor that `auto` chooses for it.
+pub fn plan_auto(selected: &Catalog, auto: &Auto, images: &Path) -> Result<Plan> {
+    let pairs = selected.units.iter().map(|unit| (auto.choose(unit), unit));
+    plan_pairs(pairs, false, images)
+}
+
+fn plan_pairs<'a>(
+    pairs: impl Iterator<Item = (Arc<dyn Hypervisor>, &'a CatalogUnit)>,
+    many: bool,
+    images: &Path,
+) -> Result<Plan> {
     let mut plan = Plan {
-        many: hypervisors.len() > 1,
+        many,
         ..Plan::default()
     };
-    for hypervisor in hypervisors {
-        let mut offers: HashMap<Arch, std::result::Result<Offer, Unavailable>> = HashMap::new();
-        for unit in &selected.units {
-            let arch = unit.unit.arch;
-            let offer = offers
-                .entry(arch)
-                .or_insert_with(|| hypervisor.probe(arch))
-                .clone();
-            let image = match (&offer, hypervisor.boot(arch)) {
-                (Ok(_), Boot::Image) => image(&unit.payload.path, arch, images)?,
-                _ => unit.payload.path.clone(),
-            };
-            let log = format!("{}-{}-{arch}.log", unit.unit.name, hypervisor.name());
-            let first = plan.cases + 1;
-            plan.cases += unit.numbers.len();
-            let hypervisor = Arc::clone(hypervisor);
-            plan.jobs.push(Job {
-                unit: unit.clone(),
-                hypervisor,
-                offer,
-                image,
-                first,
-                log,
-                launched: 0,
-            });
-        }
+    let mut offers: HashMap<(&str, Arch), std::result::Result<Offer, Unavailable>> = HashMap::new();
+    for (hypervisor, unit) in pairs {
+        let arch = unit.unit.arch;
+        let offer = offers
+            .entry((hypervisor.name(), arch))
+            .or_insert_with(|| hypervisor.probe(arch))
+            .clone();
+        let image = match (&offer, hypervisor.boot(arch)) {
+            (Ok(_), Boot::Image) => image(&unit.payload.path, arch, images)?,
+            _ => unit.payload.path.clone(),
+        };
+        let log = format!("{}-{}-{arch}.log", unit.unit.name, hypervisor.name());
+        let first = plan.cases + 1;
+        plan.cases += unit.numbers.len();
+        plan.jobs.push(Job {
+            unit: unit.clone(),
+            hypervisor,
+            offer,
+            image,
+            first,
+            log,
+            launched: 0,
+        });
     }
     Ok(plan)
 }

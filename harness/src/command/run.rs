@@ -2,14 +2,15 @@
 
 use super::list;
 use crate::again::{self, Again};
+use crate::arch::Arch;
 use crate::catalog;
 use crate::cli::{Place, RunOptions};
 use crate::error::{Error, Result, exit};
 use crate::expectations::{Expectations, Verdict};
-use crate::hypervisor::{self, Hypervisor, replay::Replay};
+use crate::hypervisor::{self, Hypervisor, auto::Auto, replay::Replay};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CaseResult, Kind, Outcome};
-use crate::plan::{Job, Plan, plan};
+use crate::plan::{Job, Plan, plan, plan_auto};
 use crate::progress::Bar;
 use crate::refine::{Refinement, refine};
 use crate::report::{self, Format, Header, Line, Report, Summary};
@@ -25,8 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The hypervisor that is tested unless the user names one.
-const DEFAULT_HYPERVISOR: &str = "qemu-tcg";
+/// The word for "the best hypervisor for each unit", which is the default.
+const AUTO: &str = "auto";
 
 /// Runs what `options` asks for; returns the exit code.
 pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
@@ -49,9 +50,16 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
         Some(run) => Some(runs::past(&workspace.runs(), run)?),
         None => None,
     };
-    let hypervisors = hypervisors(&workspace, options, failed.as_ref())?;
+    let mut hypervisors = hypervisors(&workspace, options, failed.as_ref())?;
     let images = workspace.cache().join("images");
-    let plan = plan(&selected, &hypervisors, &images)?;
+    let plan = match hypervisors.is_empty() {
+        true => {
+            let auto = Auto::new(&workspace.cache());
+            hypervisors = auto.all();
+            plan_auto(&selected, &auto, &images)?
+        }
+        false => plan(&selected, &hypervisors, &images)?,
+    };
     let mut expression = request.expression;
     if let Some(expression) = &mut expression {
         expression.load(&workspace.runs())?;
@@ -77,6 +85,15 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     .execute()
 }
 
+fn asked_all(options: &RunOptions) -> bool {
+    options
+        .hypervisors
+        .iter()
+        .flat_map(|n| n.split(','))
+        .any(|n| n == "all")
+}
+
+/// The hypervisors that the user named; none when each unit is to get its own choice.
 fn hypervisors(
     workspace: &Workspace,
     options: &RunOptions,
@@ -105,13 +122,25 @@ fn hypervisors(
     if let Some(failed) = failed.filter(|_| names.is_empty()) {
         names = failed.failed_hypervisors();
     }
-    if names.is_empty() {
-        names.push(DEFAULT_HYPERVISOR);
+    if names.is_empty() || names == [AUTO] {
+        return Ok(Vec::new());
     }
-    names
-        .into_iter()
-        .map(|name| hypervisor::find(name, &workspace.cache()))
-        .collect()
+    let all = asked_all(options);
+    let mut found = Vec::new();
+    for name in names {
+        let hypervisor = hypervisor::find(name, &workspace.cache())?;
+        // `all` means: all that can be used here.
+        let usable = || Arch::ALL.iter().any(|a| hypervisor.probe(*a).is_ok());
+        if !all || usable() {
+            found.push(hypervisor);
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::nothing(
+            "no hypervisor can be used here; see `assay hypervisors`",
+        ));
+    }
+    Ok(found)
 }
 
 fn expectations(
@@ -122,10 +151,8 @@ fn expectations(
     let load = |hypervisor: &Arc<dyn Hypervisor>| {
         let name = hypervisor.name();
         let usual = || {
-            workspace
-                .root
-                .join("expectations")
-                .join(format!("{name}.yaml"))
+            let file = format!("{}.yaml", hypervisor.expectations());
+            workspace.root.join("expectations").join(file)
         };
         let path = options.expectations.clone().unwrap_or_else(usual);
         if options.expectations.is_some() && !path.exists() {
@@ -245,24 +272,18 @@ impl Run<'_> {
                 &|job| run::run(job, &dir, &settings, watch),
             )
         };
-        schedule(
-            &self.plan,
-            width,
-            &one,
-            &watch,
-            |index, report| {
-                let job = &self.plan.jobs[index];
-                bar.done(index, report.results.len());
-                bar.suspend(|| {
-                    self.release(job, &report, &stable, &mut summary, &mut |line| {
-                        each(&mut reports, &mut |r| r.case(line));
-                    });
+        schedule(&self.plan, width, &one, &watch, |index, report| {
+            let job = &self.plan.jobs[index];
+            bar.done(index, report.results.len());
+            bar.suspend(|| {
+                self.release(job, &report, &stable, &mut summary, &mut |line| {
+                    each(&mut reports, &mut |r| r.case(line));
                 });
-                if self.options.fail_fast && summary.bad > 0 {
-                    interrupt.stop();
-                }
-            },
-        );
+            });
+            if self.options.fail_fast && summary.bad > 0 {
+                interrupt.stop();
+            }
+        });
         bar.finish();
         summary.interrupted = interrupt.signalled();
         summary.stopped = interrupt.is_set() && !summary.interrupted;
@@ -317,7 +338,12 @@ impl Run<'_> {
         }
         for report::Target { format, path } in &self.options.outputs {
             let out = File::create(path).map_err(|e| Error::file("write", path, e))?;
-            reports.push(report::open(*format, BufWriter::new(out), false, self.options.verbose));
+            reports.push(report::open(
+                *format,
+                BufWriter::new(out),
+                false,
+                self.options.verbose,
+            ));
         }
         Ok(reports)
     }
@@ -326,7 +352,10 @@ impl Run<'_> {
     fn judge(&self, job: &Job, id: &str, result: &CaseResult) -> (Verdict, bool) {
         let version = job.offer.as_ref().map_or("", |o| o.version.as_str());
         let empty = Expectations::default();
-        let known = self.expectations.get(job.hypervisor.name()).unwrap_or(&empty);
+        let known = self
+            .expectations
+            .get(job.hypervisor.name())
+            .unwrap_or(&empty);
         let verdict = known.judge(id, version, result);
         let bad = match verdict {
             Verdict::Unexpected => true,

@@ -4,6 +4,8 @@
 //! for, and the exact command that runs a launch. To add one, write a file here that implements
 //! [`Hypervisor`] and name it in [`find`] and [`NAMES`].
 
+pub mod auto;
+pub mod kvm;
 pub mod qemu;
 pub mod replay;
 
@@ -69,6 +71,16 @@ pub trait Hypervisor: Send + Sync {
     /// The word used by `--hypervisor`, in reports, and as the name of its expectations.
     fn name(&self) -> &'static str;
 
+    /// The name of its expectations: its own, unless it deviates by the kind of host.
+    fn expectations(&self) -> &'static str {
+        self.name()
+    }
+
+    /// The architectures whose units make sense on it.
+    fn archs(&self) -> &'static [Arch] {
+        &Arch::ALL
+    }
+
     /// What this host's copy offers for `arch`, or why it cannot be used.
     fn probe(&self, arch: Arch) -> std::result::Result<Offer, Unavailable>;
 
@@ -98,11 +110,12 @@ pub trait Hypervisor: Send + Sync {
 }
 
 /// Every adaptor that can be chosen by name.
-pub const NAMES: &[&str] = &["qemu-tcg"];
+pub const NAMES: &[&str] = &["kvm", "qemu-tcg"];
 
 /// The adaptor called `name`. `cache` is a folder for what probing found out.
 pub fn find(name: &str, cache: &Path) -> Result<Arc<dyn Hypervisor>> {
     match name {
+        "kvm" => Ok(Arc::new(kvm::Kvm::default())),
         "qemu-tcg" => Ok(Arc::new(qemu::Qemu::tcg(cache))),
         _ => Err(Error::usage(format!(
             "unknown hypervisor '{name}'{}; known are {}",

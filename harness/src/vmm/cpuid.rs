@@ -28,6 +28,11 @@ const FEATURES: &[(&str, u32, usize, u32)] = &[
     ("pdpe1gb", 0x8000_0001, 3, 26),
 ];
 
+/// Whether `name` is in the table.
+pub fn is_feature(name: &str) -> bool {
+    FEATURES.iter().any(|f| f.0 == name)
+}
+
 /// Names of the features that can be taken away.
 fn known() -> String {
     FEATURES.iter().map(|f| f.0).collect::<Vec<_>>().join(", ")

@@ -161,7 +161,7 @@ impl Machine {
         let entry = boot::load(
             &options.kernel,
             &memory,
-            &options.append,
+            &command_line(&options.append),
             options.cpus,
             options.pvh,
         )?;
@@ -449,6 +449,12 @@ impl Machine {
             let _ = thread.kill(SIGRTMIN());
         }
     }
+}
+
+/// The guest's command line: `words`, and where the doorbell is.
+fn command_line(words: &str) -> String {
+    use assay_protocol::service::{DOORBELL, DOORBELL_KEY};
+    format!("{words} {DOORBELL_KEY}={DOORBELL:x}")
 }
 
 fn place(fd: &VcpuFd) -> String {

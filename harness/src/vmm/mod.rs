@@ -50,6 +50,18 @@ pub fn device() -> PathBuf {
     std::env::var_os(DEVICE_KEY).map_or_else(|| PathBuf::from("/dev/kvm"), PathBuf::from)
 }
 
+/// Whether `name` is a processor feature that `--cpu-feature -NAME` can take away.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub fn is_feature(name: &str) -> bool {
+    cpuid::is_feature(name)
+}
+
+/// Whether `name` is a processor feature that `--cpu-feature -NAME` can take away.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+pub fn is_feature(_name: &str) -> bool {
+    false
+}
+
 /// `assay vmm`
 #[derive(Clone, Debug, Args)]
 pub struct Options {
