@@ -161,6 +161,8 @@ unsafe extern "C" {
     fn arm64_observed_hvc1(registers: *mut Registers);
     fn arm64_observed_svc(registers: *mut Registers);
     fn arm64_observed_undefined(registers: *mut Registers);
+    fn arm64_observed_template(registers: *mut Registers);
+    fn arm64_observed_end();
 }
 
 global_asm!(
@@ -268,6 +270,14 @@ global_asm!(
     "arm64_observed arm64_observed_hvc1, hvc #1",
     "arm64_observed arm64_observed_svc, svc #123",
     "arm64_observed arm64_observed_undefined, mrs x0, S3_6_C1_C0_0",
+    ".macro arm64_eight_nops",
+    ".rept 8",
+    "nop",
+    ".endr",
+    ".endm",
+    "arm64_observed arm64_observed_template, arm64_eight_nops",
+    ".global arm64_observed_end",
+    "arm64_observed_end:",
     ".popsection",
 );
 
@@ -300,4 +310,12 @@ pub fn observed(instruction: Instruction, registers: &Registers) -> Registers {
     // SAFETY: S1, S5; the stub saves what Rust needs, and the instruction changes no memory.
     unsafe { stub(&raw mut all) };
     all
+}
+
+/// The code of [`observed`] with eight NOPs where the instruction stands; [`super::code`] copies it.
+pub(super) fn observed_template() -> &'static [u32] {
+    let start = arm64_observed_template as *const () as usize;
+    let end = arm64_observed_end as *const () as usize;
+    // SAFETY: code between two labels of this file, which nobody writes.
+    unsafe { core::slice::from_raw_parts(start as *const u32, (end - start) / 4) }
 }
