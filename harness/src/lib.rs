@@ -30,6 +30,7 @@ pub mod runs;
 pub mod schedule;
 pub mod select;
 pub mod specs;
+pub mod symbols;
 pub mod tap;
 pub mod transcript;
 #[expect(unsafe_code, reason = "KVM takes addresses; each block says why it is sound")]

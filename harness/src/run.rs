@@ -7,6 +7,7 @@ use crate::outcome::{CaseResult, Kind, Outcome};
 use crate::payload::Ends;
 use crate::plan::Job;
 use crate::process::{Log, Machine, Output, ended};
+use crate::symbols;
 use crate::transcript::{Event, Transcript};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -195,10 +196,11 @@ pub fn run(job: &Job, dir: &Path, settings: &Settings, watch: &dyn Fn(&str)) -> 
         }
     }
     let _ = std::fs::remove_dir_all(&scratch);
-    let results = results
+    let mut results: Vec<CaseResult> = results
         .into_iter()
         .map(|r| r.unwrap_or_else(|| not_run(settings)))
         .collect();
+    symbols::name(&mut results, &job.unit.payload.path);
     UnitReport {
         results,
         command,
