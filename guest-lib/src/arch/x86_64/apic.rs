@@ -129,3 +129,9 @@ pub(super) fn mask_legacy() {
     cpu::outb(0x21, 0xff);
     cpu::outb(0xa1, 0xff);
 }
+
+/// Whether interrupt `vector` waits in the IRR.
+pub fn is_pending(vector: u8) -> bool {
+    let word = Register(Register::IRR.0 + 0x10 * (u32::from(vector) / 32));
+    read(word) >> (vector % 32) & 1 != 0
+}

@@ -123,6 +123,8 @@ pub(super) fn init_cpu(index: usize) {
     let selector = TSS_BASE + 16 * index as u16;
     // SAFETY: S4: only processor `index` runs this, and it owns its TSS and its GDT slot.
     unsafe {
+        // An INIT may have ended a closure under `catch`.
+        *PER_CPU[index].recovery.get() = Recovery::NONE;
         if index == 0 {
             (*tss).ist[0] = DOUBLE_FAULT_STACK.0.get() as u64 + IST_STACK as u64;
             fill_idt();

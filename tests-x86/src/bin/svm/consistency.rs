@@ -13,8 +13,16 @@ use guest_lib::prelude::*;
 /// One spoiled state after the other: `spoil` returns false when it has no `n`th one.
 type Spoil = fn(vm: &mut NestedVm, n: u32) -> bool;
 
-fn bits<T: Copy>(vm: &NestedVm, field: Field<T>, bits: &[u32], n: u32, set: fn(&NestedVm, Field<T>, u32)) -> bool {
-    let Some(&bit) = bits.get(n as usize) else { return false };
+fn bits<T: Copy>(
+    vm: &NestedVm,
+    field: Field<T>,
+    bits: &[u32],
+    n: u32,
+    set: fn(&NestedVm, Field<T>, u32),
+) -> bool {
+    let Some(&bit) = bits.get(n as usize) else {
+        return false;
+    };
     set(vm, field, bit);
     true
 }
@@ -123,7 +131,11 @@ fn check(vm: &mut NestedVm, spoil: Spoil) -> Verdict {
         }
         let entry = vm.enter();
         expect_eq!(entry, Entry::Invalid, "spoiled state {n}")?;
-        expect_eq!(vm.told(0), entries + 1, "the guest ran in spoiled state {n}")?;
+        expect_eq!(
+            vm.told(0),
+            entries + 1,
+            "the guest ran in spoiled state {n}"
+        )?;
 
         vm.vmcb.restore(&good);
         expect_eq!(vm.run(|| l2::count(0)), Entry::VMMCALL)?;
@@ -160,7 +172,11 @@ fn low_bits_of_map_address_are_ignored(vm: &mut NestedVm, row: (u32, Field<u64>)
     for low in [0, 1, 0x800, 0xfff] {
         vm.vmcb.update(row.1, |a| a & !0xfff | low);
         vm.load_bytes(&[]);
-        expect_eq!(vm.enter(), Entry::VMMCALL, "low bits {low:#x}, nothing trapped")?;
+        expect_eq!(
+            vm.enter(),
+            Entry::VMMCALL,
+            "low bits {low:#x}, nothing trapped"
+        )?;
         vm.load_bytes(trapped);
         expect_eq!(vm.enter(), Entry::Exited(exit), "low bits {low:#x}")?;
     }
@@ -194,7 +210,14 @@ fn refusal_leaves_the_host_alone(vm: &mut NestedVm) -> Verdict {
 /// Non-canonical bases of ES, CS, SS, DS, GDTR and IDTR do not stop VMRUN: it makes them canonical.
 #[case(spec = "APM 2 15.5.1 VMRUN", needs("x86.svm"))]
 fn non_canonical_bases_are_taken(vm: &mut NestedVm) -> Verdict {
-    for segment in [Segment::ES, Segment::CS, Segment::SS, Segment::DS, Segment::GDTR, Segment::IDTR] {
+    for segment in [
+        Segment::ES,
+        Segment::CS,
+        Segment::SS,
+        Segment::DS,
+        Segment::GDTR,
+        Segment::IDTR,
+    ] {
         let before = vm.vmcb.get(segment.base());
         vm.vmcb.set(segment.base(), 0x0001_0000_0000_0000 | before);
         vm.load_bytes(&[]);

@@ -34,7 +34,15 @@ struct Row {
 }
 
 const fn row(bit: u32, exit: ExitCode, bytes: &'static [u8], off: Off) -> Row {
-    Row { bit, exit, bytes, at: 0, length: bytes.len() as u64, off, need: None }
+    Row {
+        bit,
+        exit,
+        bytes,
+        at: 0,
+        length: bytes.len() as u64,
+        off,
+        need: None,
+    }
 }
 
 impl Row {
@@ -42,7 +50,10 @@ impl Row {
         Row { at, length, ..self }
     }
     const fn needs(self, need: &'static str) -> Self {
-        Row { need: Some(need), ..self }
+        Row {
+            need: Some(need),
+            ..self
+        }
     }
 }
 
@@ -109,7 +120,10 @@ fn intercept(vm: &mut NestedVm, row: Row) -> Verdict {
     expect_eq!(vm.rip(), start + row.at, "RIP")?;
     expect_eq!(vm.int_info() >> 31 & 1, 0, "EXITINTINFO.V")?;
     if row.bit != intercept::VMMCALL {
-        expect_eq!(vm.resume_after(row.length).is_past_intercept(row.exit), true)?;
+        expect_eq!(
+            vm.resume_after(row.length).is_past_intercept(row.exit),
+            true
+        )?;
     }
 
     vm.vmcb.intercept(row.bit, false);
@@ -119,9 +133,16 @@ fn intercept(vm: &mut NestedVm, row: Row) -> Verdict {
         Completes => expect_eq!(vm.enter(), Entry::VMMCALL, "not intercepted"),
         Raises(vector) => {
             let entry = vm.enter();
-            expect_eq!(entry, Entry::Exited(ExitCode::exception(vector)), "not intercepted")?;
+            expect_eq!(
+                entry,
+                Entry::Exited(ExitCode::exception(vector)),
+                "not intercepted"
+            )?;
             // ICEBP is a trap, the others are faults.
-            expect_eq!(vm.rip(), start + row.at + if vector == 1 { row.length } else { 0 })
+            expect_eq!(
+                vm.rip(),
+                start + row.at + if vector == 1 { row.length } else { 0 }
+            )
         }
         Untried => Ok(()),
     }
@@ -165,11 +186,18 @@ fn privilege_comes_before(vm: &mut NestedVm, row: (u32, &'static [u8])) -> Verdi
     vm.vmcb.intercept(row.0, true);
     vm.msrpm().bytes_mut().fill(0xff);
     let entry = vm.run(move || match fault::catch_user(|| cpu::call_raw(address)) {
-        Err(fault) => l2::tell(0, u64::from(fault.vector) << 32 | u64::from(fault.error) | 1 << 63),
+        Err(fault) => l2::tell(
+            0,
+            u64::from(fault.vector) << 32 | u64::from(fault.error) | 1 << 63,
+        ),
         Ok(_) => l2::tell(0, 1),
     });
     expect_eq!(entry, Entry::VMMCALL)?;
-    expect_eq!(vm.told(0), 1 << 63 | 13 << 32, "the guest's fault: vector and error code")
+    expect_eq!(
+        vm.told(0),
+        1 << 63 | 13 << 32,
+        "the guest's fault: vector and error code"
+    )
 }
 
 /// CPUID, PAUSE, RDTSC, INT n and VMMCALL exit from privilege level 3 too.

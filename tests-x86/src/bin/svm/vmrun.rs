@@ -164,8 +164,17 @@ fn address_beyond_physical_width(
 #[case(spec = "APM 2 15.30.4 VM_HSAVE_PA", needs("x86.svm"))]
 fn hsave_address_is_checked(vm: &mut NestedVm) -> Verdict {
     let good = msr::read(msr::VM_HSAVE_PA)?;
-    for bad in [good | 1, good | 0x800, good | 1 << cpuid::physical_bits(), good | 1 << 63] {
-        expect_eq!(msr::write(msr::VM_HSAVE_PA, bad), Err(Fault::GP0), "{bad:#x}")?;
+    for bad in [
+        good | 1,
+        good | 0x800,
+        good | 1 << cpuid::physical_bits(),
+        good | 1 << 63,
+    ] {
+        expect_eq!(
+            msr::write(msr::VM_HSAVE_PA, bad),
+            Err(Fault::GP0),
+            "{bad:#x}"
+        )?;
         expect_eq!(msr::read(msr::VM_HSAVE_PA), Ok(good))?;
     }
     expect_eq!(msr::write(msr::VM_HSAVE_PA, good), Ok(()))?;

@@ -132,6 +132,10 @@ impl Entry {
     }
 
     pub(super) fn of(code: ExitCode) -> Self {
-        if code.0 as u32 == u32::MAX { Entry::Invalid } else { Entry::Exited(code) }
+        if code.0 as u32 == u32::MAX {
+            Entry::Invalid
+        } else {
+            Entry::Exited(code)
+        }
     }
 }

@@ -16,7 +16,7 @@ pub(super) use enter::fix_up;
 pub use exit::{Entry, ExitCode};
 pub use nested_vm::{NestedVm, vmrun_from};
 pub use npt::Npt;
-pub use vmcb::{Field, Segment, Vmcb, field, intercept, int_ctl};
+pub use vmcb::{Field, Segment, Vmcb, field, int_ctl, intercept};
 
 use super::{cpuid, msr, registers::Efer};
 use crate::fault::{self, Fault};

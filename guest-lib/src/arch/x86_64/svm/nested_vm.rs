@@ -146,7 +146,11 @@ impl NestedVm {
 
     /// Gives the guest `code` to run from its start, on an empty stack.
     pub fn load(&mut self, code: impl FnMut() + 'static) {
-        let mut l2 = Box::new(L2 { code: Box::new(code), finished: false, fault: None });
+        let mut l2 = Box::new(L2 {
+            code: Box::new(code),
+            finished: false,
+            fault: None,
+        });
         let argument: *mut L2 = &mut *l2;
         self.l2 = Some(l2);
         self.load_address(l2_main as *const () as u64);
@@ -183,6 +187,11 @@ impl NestedVm {
         self.stack.address() + self.stack.len() as u64 - 8
     }
 
+    /// The addresses of the guest's stack: they tell the guest's interrupt frames from the host's.
+    pub fn stack_range(&self) -> core::ops::Range<u64> {
+        self.stack.address()..self.stack.address() + self.stack.len() as u64
+    }
+
     /// Loads `code` and enters.
     pub fn run(&mut self, code: impl FnMut() + 'static) -> Entry {
         self.load(code);
@@ -191,7 +200,10 @@ impl NestedVm {
 
     /// Enters the guest where it stands.
     pub fn enter(&mut self) -> Entry {
-        assert!(segments::this_cpu() == self.cpu, "a guest stays on its processor");
+        assert!(
+            segments::this_cpu() == self.cpu,
+            "a guest stays on its processor"
+        );
         // SAFETY: a processor's recovery slot is its own. While the guest runs, it holds what the guest's
         // `catch` put there; VMRUN's own faults are fixed up without it.
         let slot = unsafe { &mut *PER_CPU[self.cpu].recovery.get() };

@@ -31,7 +31,8 @@ impl Npt {
             npt.pdpt.write(8 * i, directory | P | W | U);
         }
         for i in 0..2048 {
-            npt.directories.write(8 * i, (i as u64) << 21 | P | W | U | PS);
+            npt.directories
+                .write(8 * i, (i as u64) << 21 | P | W | U | PS);
         }
         npt
     }
@@ -57,8 +58,9 @@ impl Npt {
                     return (entry & ADDRESS) + index(1);
                 }
                 let table = Frames::new(1);
+                let base = entry & ADDRESS & !0x1f_ffff;
                 for i in 0..512 {
-                    table.write(8 * i, (entry & ADDRESS & !0x1f_ffff) + ((i as u64) << 12) | P | W | U);
+                    table.write(8 * i, (base + ((i as u64) << 12)) | P | W | U);
                 }
                 write_entry(slot, table.address() | P | W | U);
                 let address = table.address() + index(1);

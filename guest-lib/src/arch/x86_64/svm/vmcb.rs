@@ -22,7 +22,10 @@ impl<T> Copy for Field<T> {}
 impl<T> Field<T> {
     /// The field at `offset`.
     pub const fn at(offset: usize) -> Self {
-        Field { offset, width: PhantomData }
+        Field {
+            offset,
+            width: PhantomData,
+        }
     }
 }
 
@@ -272,7 +275,9 @@ pub struct Vmcb {
 impl Vmcb {
     /// All zeroes: no processor enters it.
     pub fn zeroed() -> Self {
-        Vmcb { frame: Frames::new(1) }
+        Vmcb {
+            frame: Frames::new(1),
+        }
     }
 
     /// Its physical address.
@@ -297,7 +302,11 @@ impl Vmcb {
 
     /// Turns an intercept of [`intercept`] on or off.
     pub fn intercept(&self, bit: u32, on: bool) {
-        let field = if bit < 32 { field::INTERCEPT_1 } else { field::INTERCEPT_2 };
+        let field = if bit < 32 {
+            field::INTERCEPT_1
+        } else {
+            field::INTERCEPT_2
+        };
         let mask = 1u32 << (bit % 32);
         self.update(field, |old| if on { old | mask } else { old & !mask });
     }
@@ -305,7 +314,9 @@ impl Vmcb {
     /// Turns the intercept of an exception vector on or off.
     pub fn intercept_exception(&self, vector: u8, on: bool) {
         let mask = 1u32 << vector;
-        self.update(field::INTERCEPT_EXCEPTION, |old| if on { old | mask } else { old & !mask });
+        self.update(field::INTERCEPT_EXCEPTION, |old| {
+            if on { old | mask } else { old & !mask }
+        });
     }
 
     /// The exit code, as wide as it is.
