@@ -1,6 +1,6 @@
 //! DIAGNOSE: the calls a guest makes to its hypervisor.
 //!
-//! Spec: KVM-s390-diag (each function code), SA22-7832 10 DIAGNOSE. What a hypervisor does not offer
+//! Spec: S390-DIAG (each function code), SA22-7832 10 DIAGNOSE. What a hypervisor does not offer
 //! it refuses with a specification exception, never with silence.
 #![no_std]
 #![no_main]

@@ -41,7 +41,7 @@ fn absent_queue_is_an_error() -> Verdict {
 }
 
 /// A function that does not exist is an error or a specification exception.
-#[case(spec = "KVM-s390-diag 0x500")]
+#[case(spec = "S390-DIAG 0x500")]
 fn unknown_function_is_refused() -> Verdict {
     let answer = hypercall(0x4242, 0x0001_0000, 0);
     let refused = match answer {

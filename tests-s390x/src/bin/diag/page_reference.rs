@@ -4,7 +4,7 @@ use guest_lib::arch::diag::{page_reference, page_reference_block};
 use guest_lib::prelude::*;
 
 /// A block that names another function code is refused.
-#[case(spec = "KVM-s390-diag 0x258", needs("s390x.diag258"))]
+#[case(spec = "S390-DIAG 0x258", needs("s390x.diag258"))]
 fn wrong_code_in_the_block_is_refused() -> Verdict {
     let block = page_reference_block(1);
     expect!(page_reference(block.address()).is_ok(), "the right code")?;
@@ -16,7 +16,7 @@ fn wrong_code_in_the_block_is_refused() -> Verdict {
 }
 
 /// A block beyond storage is an addressing exception.
-#[case(spec = "KVM-s390-diag 0x258", needs("s390x.diag258"))]
+#[case(spec = "S390-DIAG 0x258", needs("s390x.diag258"))]
 fn block_beyond_storage_is_refused() -> Verdict {
     let end = guest_lib::memory::total();
     expect_eq!(
@@ -32,7 +32,7 @@ fn block_beyond_storage_is_refused() -> Verdict {
 }
 
 /// The block's address is real: a virtual alias above storage is an addressing exception.
-#[case(spec = "KVM-s390-diag 0x258", needs("s390x.diag258"))]
+#[case(spec = "S390-DIAG 0x258", needs("s390x.diag258"))]
 fn block_address_is_real() -> Verdict {
     const ALIAS: u64 = 1 << 40;
     let block = page_reference_block(1);

@@ -11,7 +11,7 @@ fn release(first: u64, last: u64) -> Result<(), Fault> {
 }
 
 /// Released pages read as zero, those beside them keep their bytes, and they can be used again.
-#[case(spec = "KVM-s390-diag 0x10", needs("s390x.diag10"))]
+#[case(spec = "S390-DIAG 0x10", needs("s390x.diag10"))]
 fn released_pages_read_as_zero() -> Verdict {
     let mut frames = Frames::new(4);
     frames.bytes_mut().fill(0xaa);
@@ -26,7 +26,7 @@ fn released_pages_read_as_zero() -> Verdict {
 }
 
 /// The prefix area cannot be released, alone or in a range.
-#[case(spec = "KVM-s390-diag 0x10", needs("s390x.diag10"), rows(
+#[case(spec = "S390-DIAG 0x10", needs("s390x.diag10"), rows(
     first_page: (0, 0), second_page: (0x1000, 0x1000), both: (0, 0x1000),
 ))]
 fn prefix_area_is_refused((first, last): (u64, u64)) -> Verdict {
@@ -34,7 +34,7 @@ fn prefix_area_is_refused((first, last): (u64, u64)) -> Verdict {
 }
 
 /// A range that ends before it starts, or is not made of pages, is refused.
-#[case(spec = "KVM-s390-diag 0x10", needs("s390x.diag10"), rows(
+#[case(spec = "S390-DIAG 0x10", needs("s390x.diag10"), rows(
     end_before_start: (4096, 0), start_misaligned: (1, 4096), end_misaligned: (0, 4097),
 ))]
 fn bad_range_is_refused((first, last): (u64, u64)) -> Verdict {

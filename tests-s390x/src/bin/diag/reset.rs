@@ -12,7 +12,7 @@ use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
 
 /// The program goes on at the PSW at absolute 0, and storage is kept.
-#[case(spec = "KVM-s390-diag 0x308", rows(modified_clear: 0, load_normal: 1))]
+#[case(spec = "S390-DIAG 0x308", rows(modified_clear: 0, load_normal: 1))]
 fn program_resumes_with_its_storage(subcode: u64) -> Verdict {
     let page = Frames::new(1);
     page.write(8, 0x1234_5678u64);
@@ -21,7 +21,7 @@ fn program_resumes_with_its_storage(subcode: u64) -> Verdict {
 }
 
 /// Control registers have their initial values.
-#[case(spec = "KVM-s390-diag 0x308", rows(modified_clear: 0, load_normal: 1))]
+#[case(spec = "S390-DIAG 0x308", rows(modified_clear: 0, load_normal: 1))]
 fn control_registers_are_initial(subcode: u64) -> Verdict {
     let mut seen = (0, 0);
     guest_lib::arch::registers::set_control::<13>(0x1234);
@@ -30,7 +30,7 @@ fn control_registers_are_initial(subcode: u64) -> Verdict {
 }
 
 /// The prefix is zero, and the clock comparator too.
-#[case(spec = "KVM-s390-diag 0x308", rows(modified_clear: 0, load_normal: 1))]
+#[case(spec = "S390-DIAG 0x308", rows(modified_clear: 0, load_normal: 1))]
 fn prefix_and_comparator_are_zero(
     comparator: &mut guest_lib::arch::clock::Comparator,
     subcode: u64,
@@ -45,7 +45,7 @@ fn prefix_and_comparator_are_zero(
 }
 
 /// The other processors are stopped.
-#[case(spec = "KVM-s390-diag 0x308", needs("cpus>=2"), rows(modified_clear: 0, load_normal: 1))]
+#[case(spec = "S390-DIAG 0x308", needs("cpus>=2"), rows(modified_clear: 0, load_normal: 1))]
 fn other_processors_are_stopped(subcode: u64) -> Verdict {
     cpus::start(Cpu(1))?;
     expect!(!sigp::is_stopped(smp::address(1)), "it runs before")?;
@@ -56,7 +56,7 @@ fn other_processors_are_stopped(subcode: u64) -> Verdict {
 }
 
 /// Odd R1 fields and misaligned blocks of set and store are refused.
-#[case(spec = "KVM-s390-diag 0x308", rows(set: 5, store: 6))]
+#[case(spec = "S390-DIAG 0x308", rows(set: 5, store: 6))]
 fn bad_block_is_refused(subcode: u64) -> Verdict {
     let page = Frames::new(1);
     let odd = registers([(3, page.address()), (4, subcode)]);
@@ -72,7 +72,7 @@ fn bad_block_is_refused(subcode: u64) -> Verdict {
 }
 
 /// A set with a block that is no IPL parameter block answers with a code in the odd register.
-#[case(spec = "KVM-s390-diag 0x308")]
+#[case(spec = "S390-DIAG 0x308")]
 fn empty_block_is_answered() -> Verdict {
     let page = Frames::new(1);
     let ran = diagnose(0x308, page.address(), 0, 5)?;
@@ -80,7 +80,7 @@ fn empty_block_is_answered() -> Verdict {
 }
 
 /// The block is reached whatever the PSW key and its storage key.
-#[case(spec = "KVM-s390-diag 0x308")]
+#[case(spec = "S390-DIAG 0x308")]
 fn keys_do_not_matter() -> Verdict {
     let page = Frames::new(1);
     skey::set(page.address(), Skey::acc(1).fetch())?;
@@ -90,7 +90,7 @@ fn keys_do_not_matter() -> Verdict {
 }
 
 /// Subcodes that do not exist are refused.
-#[case(spec = "KVM-s390-diag 0x308", rows(
+#[case(spec = "S390-DIAG 0x308", rows(
     code_2: 2, code_101: 0x101, code_ffff: 0xffff, code_10001: 0x10001, all_ones: u64::MAX,
 ))]
 fn unknown_subcode_is_refused(subcode: u64) -> Verdict {

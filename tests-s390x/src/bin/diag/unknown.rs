@@ -12,7 +12,7 @@ fn unknown_code_is_refused(code: u64) -> Verdict {
 }
 
 /// The function code is the second-operand address, so it can come from a base register.
-#[case(spec = "SA22-7832 10 DIAGNOSE")]
+#[case(spec = "S390-DIAG general")]
 fn code_may_be_in_a_register() -> Verdict {
     expect!(diagnose(0x44, 0, 0, 0).is_ok(), "as a displacement")?;
     expect_eq!(diagnose_by_register(0x44, 0, 0, 0).map(|_| ()), Ok(()))
@@ -33,7 +33,7 @@ fn diagnose_is_privileged(code: u64) -> Verdict {
 
 /// The control-program name is taken where the SCLP announces the call, and refused where it does
 /// not.
-#[case(spec = "KVM-s390-diag 0x318")]
+#[case(spec = "S390-DIAG 0x318")]
 fn control_program_name_is_as_announced() -> Verdict {
     let announced = sclp::info_byte(134) & 0x80 != 0;
     let answer = diagnose(0x318, 0, 0, 0).map(|_| ());

@@ -32,7 +32,7 @@ impl Drop for Watchdog {
 }
 
 /// The watchdog is started, changed and stopped.
-#[case(spec = "KVM-s390-diag 0x288", needs("s390x.diag288"))]
+#[case(spec = "S390-DIAG 0x288", needs("s390x.diag288"))]
 fn watchdog_starts_changes_and_stops(_dog: &mut Watchdog) -> Verdict {
     expect_eq!(watchdog(INIT, 3600, 0), Ok(()))?;
     expect_eq!(watchdog(CHANGE, 7200, 0), Ok(()))?;
@@ -40,7 +40,7 @@ fn watchdog_starts_changes_and_stops(_dog: &mut Watchdog) -> Verdict {
 }
 
 /// An odd R1 field is refused.
-#[case(spec = "KVM-s390-diag 0x288", needs("s390x.diag288"))]
+#[case(spec = "S390-DIAG 0x288", needs("s390x.diag288"))]
 fn odd_register_is_refused(_dog: &mut Watchdog) -> Verdict {
     let with = registers([(3, INIT), (4, 3600), (6, 0)]);
     expect_eq!(
@@ -51,7 +51,7 @@ fn odd_register_is_refused(_dog: &mut Watchdog) -> Verdict {
 }
 
 /// An unknown function or action is refused.
-#[case(spec = "KVM-s390-diag 0x288", needs("s390x.diag288"), rows(
+#[case(spec = "S390-DIAG 0x288", needs("s390x.diag288"), rows(
     function: (42, 0), action: (INIT, 42),
 ))]
 fn unknown_word_is_refused(_dog: &mut Watchdog, (function, action): (u64, u64)) -> Verdict {
@@ -60,7 +60,7 @@ fn unknown_word_is_refused(_dog: &mut Watchdog, (function, action): (u64, u64)) 
 }
 
 /// A change before the start is refused.
-#[case(spec = "KVM-s390-diag 0x288", needs("s390x.diag288"))]
+#[case(spec = "S390-DIAG 0x288", needs("s390x.diag288"))]
 fn change_before_start_is_refused(_dog: &mut Watchdog) -> Verdict {
     expect_eq!(watchdog(CHANGE, 3600, 0), Err(Fault::SPECIFICATION))?;
     expect_eq!(watchdog(INIT, 3600, 0), Ok(()))?;
@@ -68,7 +68,7 @@ fn change_before_start_is_refused(_dog: &mut Watchdog) -> Verdict {
 }
 
 /// Less than 15 seconds are refused.
-#[case(spec = "KVM-s390-diag 0x288", needs("s390x.diag288"))]
+#[case(spec = "S390-DIAG 0x288", needs("s390x.diag288"))]
 fn short_time_is_refused(_dog: &mut Watchdog) -> Verdict {
     expect_eq!(watchdog(INIT, 14, 0), Err(Fault::SPECIFICATION))?;
     expect_eq!(watchdog(INIT, 3600, 0), Ok(()))

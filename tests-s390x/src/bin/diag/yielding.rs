@@ -5,7 +5,7 @@ use guest_lib::arch::smp;
 use guest_lib::prelude::*;
 
 /// A voluntary end of the time slice changes no register and no condition code.
-#[case(spec = "KVM-s390-diag 0x44")]
+#[case(spec = "S390-DIAG 0x44")]
 fn time_slice_end_changes_nothing() -> Verdict {
     for _ in 0..10 {
         let ran = diagnose(0x44, 0x1111, 0x2222, 0x3333)?;
@@ -17,7 +17,7 @@ fn time_slice_end_changes_nothing() -> Verdict {
 }
 
 /// A directed yield to this processor, to another one, and to none continues.
-#[case(spec = "KVM-s390-diag 0x9c", needs("s390x.diag9c"))]
+#[case(spec = "S390-DIAG 0x9c", needs("s390x.diag9c"))]
 fn directed_yield_continues() -> Verdict {
     for target in [smp::address(0), smp::absent_address()] {
         expect!(

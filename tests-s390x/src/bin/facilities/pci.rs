@@ -1,6 +1,6 @@
 //! PCI functions: CALL LOGICAL PROCESSOR lists them, PCI LOAD and STORE reach them by handle.
 //!
-//! Spec: Linux-s390-pci CLP, PCILG. The block of CLP is a request followed by its answer; each
+//! Spec: Linux-s390 CLP, PCILG. The block of CLP is a request followed by its answer; each
 //! starts with its length and a code.
 
 use guest_lib::arch::exec::{Ran, execute, registers};
@@ -31,7 +31,7 @@ fn pcilg(handle: u32, space: u8, length: u8, offset: u64) -> Result<Ran, Fault> 
 }
 
 /// CLP is privileged.
-#[case(spec = "Linux-s390-pci CLP", needs("s390x.zpci"))]
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
 fn clp_is_privileged() -> Verdict {
     let page = block(32, LIST, 4064);
     let refused = fault::catch_user(|| clp(page.address()).err())?;
@@ -40,7 +40,7 @@ fn clp_is_privileged() -> Verdict {
 }
 
 /// Lengths that make no block are operand exceptions.
-#[case(spec = "Linux-s390-pci CLP", needs("s390x.zpci"), rows(
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"), rows(
     request_too_short: (8, 64), request_too_long: (8192, 64), request_misaligned: (33, 64),
     answer_too_short: (32, 0), answer_too_long: (32, 8184), answer_misaligned: (32, 65),
     both_too_long: (4096, 4104),
@@ -54,7 +54,7 @@ fn bad_length_is_refused((request, answer): (u16, u16)) -> Verdict {
 }
 
 /// A list command is answered with whole entries; without functions there are none.
-#[case(spec = "Linux-s390-pci CLP", needs("s390x.zpci"))]
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
 fn list_is_answered() -> Verdict {
     let page = block(32, LIST, 4064);
     expect_eq!(clp(page.address())?.cc, 0)?;
@@ -68,7 +68,7 @@ fn list_is_answered() -> Verdict {
 }
 
 /// An unknown command is answered with a code that is not success.
-#[case(spec = "Linux-s390-pci CLP", needs("s390x.zpci"))]
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
 fn unknown_command_is_answered() -> Verdict {
     let page = block(32, 0x4242, 64);
     clp(page.address())?;
@@ -76,7 +76,7 @@ fn unknown_command_is_answered() -> Verdict {
 }
 
 /// A query of a handle that nobody has is answered with a code that is not success.
-#[case(spec = "Linux-s390-pci CLP", needs("s390x.zpci"))]
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
 fn query_of_an_unknown_handle_is_answered() -> Verdict {
     let page = block(32, QUERY, 160);
     page.write(16, 0x7fff_ffffu32);
@@ -85,14 +85,14 @@ fn query_of_an_unknown_handle_is_answered() -> Verdict {
 }
 
 /// PCI LOAD wants an even register.
-#[case(spec = "Linux-s390-pci PCILG", needs("s390x.zpci"))]
+#[case(spec = "Linux-s390 PCILG", needs("s390x.zpci"))]
 fn pcilg_wants_an_even_register() -> Verdict {
     let odd = execute(&[0xb9d2, 0x0047], registers([]));
     expect_eq!(odd.err(), Some(Fault::SPECIFICATION))
 }
 
 /// PCI LOAD from a handle that nobody has is condition code 3.
-#[case(spec = "Linux-s390-pci PCILG", needs("s390x.zpci"))]
+#[case(spec = "Linux-s390 PCILG", needs("s390x.zpci"))]
 fn pcilg_of_an_unknown_handle_is_code_3() -> Verdict {
     for handle in [0, 0x7fff_ffff, 0xffff_ffff] {
         expect_eq!(pcilg(handle, 15, 4, 0)?.cc, 3, "handle {handle:#x}")?;

@@ -1,4 +1,4 @@
-//! Adjunct processors: PQAP and its neighbours. Spec: KVM-s390-diag AP.
+//! Adjunct processors: PQAP and its neighbours. Spec: Linux-s390 AP.
 //!
 //! Register 0 holds the function in its third byte from the right (bits 32-39) and the queue;
 //! register 1 takes the status, whose second byte is the response code.
@@ -23,27 +23,27 @@ fn response(ran: &Ran) -> u64 {
 }
 
 /// A queue that does not exist is condition code 3 with response 1.
-#[case(spec = "KVM-s390-diag AP", needs("s390x.ap"), rows(test: TAPQ, interruption: AQIC))]
+#[case(spec = "Linux-s390 AP", needs("s390x.ap"), rows(test: TAPQ, interruption: AQIC))]
 fn absent_queue_is_not_available(function: u64) -> Verdict {
     let ran = pqap(function, 0xffff, 0)?;
     expect_eq!((ran.cc, response(&ran)), (3, 1))
 }
 
 /// PQAP is privileged.
-#[case(spec = "KVM-s390-diag AP", needs("s390x.ap"))]
+#[case(spec = "Linux-s390 AP", needs("s390x.ap"))]
 fn pqap_is_privileged() -> Verdict {
     let refused = fault::catch_user(|| pqap(TAPQ, 0, 0).err())?;
     expect_eq!(refused, Some(Fault::PRIVILEGED_OPERATION))
 }
 
 /// An unknown function is refused.
-#[case(spec = "KVM-s390-diag AP", needs("s390x.ap"))]
+#[case(spec = "Linux-s390 AP", needs("s390x.ap"))]
 fn unknown_function_is_refused() -> Verdict {
     expect_eq!(pqap(0x42, 0, 0).err(), Some(Fault::SPECIFICATION))
 }
 
 /// The configuration information is stored, and names no queue that a test does not find.
-#[case(spec = "KVM-s390-diag AP", needs("s390x.ap", "s390x.ap_configuration"))]
+#[case(spec = "Linux-s390 AP", needs("s390x.ap", "s390x.ap_configuration"))]
 fn configuration_is_stored() -> Verdict {
     let page = Frames::new(1);
     expect_eq!(pqap(QCI, 0, page.address())?.cc, 0)?;

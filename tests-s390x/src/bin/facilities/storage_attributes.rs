@@ -1,6 +1,6 @@
 //! EXTRACT AND SET STORAGE ATTRIBUTES: what the guest tells its host about each page.
 //!
-//! Spec: KVM-s390-diag ESSA (the state machine of usage and content states). The answer holds the
+//! Spec: Linux-s390 ESSA (the state machine of usage and content states). The answer holds the
 //! old usage state in bits 60-61 and the content state in bits 62-63.
 
 use guest_lib::arch::skey::essa;
@@ -18,7 +18,7 @@ fn usage(address: u64, order: u8) -> Result<u64, Fault> {
 }
 
 /// ESSA is privileged.
-#[case(spec = "KVM-s390-diag ESSA", needs("s390x.essa"))]
+#[case(spec = "Linux-s390 ESSA", needs("s390x.essa"))]
 fn essa_is_privileged() -> Verdict {
     let page = Frames::new(1);
     let refused = fault::catch_user(|| essa(GET, page.address()).err())?;
@@ -27,7 +27,7 @@ fn essa_is_privileged() -> Verdict {
 }
 
 /// Order codes from 8 on are refused.
-#[case(spec = "KVM-s390-diag ESSA", needs("s390x.essa"))]
+#[case(spec = "Linux-s390 ESSA", needs("s390x.essa"))]
 fn unknown_order_is_refused() -> Verdict {
     let page = Frames::new(1);
     for order in 8..16 {
@@ -38,7 +38,7 @@ fn unknown_order_is_refused() -> Verdict {
 }
 
 /// A fresh page is stable; each set shows in the next get, and stable again at the end.
-#[case(spec = "KVM-s390-diag ESSA", needs("s390x.essa"))]
+#[case(spec = "Linux-s390 ESSA", needs("s390x.essa"))]
 fn usage_states_follow_the_orders() -> Verdict {
     let page = Frames::new(1);
     let at = page.address();
@@ -56,7 +56,7 @@ fn usage_states_follow_the_orders() -> Verdict {
 }
 
 /// An address beyond storage is an addressing exception.
-#[case(spec = "KVM-s390-diag ESSA", needs("s390x.essa"))]
+#[case(spec = "Linux-s390 ESSA", needs("s390x.essa"))]
 fn page_beyond_storage_is_refused() -> Verdict {
     expect_eq!(
         essa(GET, guest_lib::memory::total()).err(),
