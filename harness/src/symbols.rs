@@ -16,8 +16,14 @@ pub fn name(results: &mut [CaseResult], elf: &Path) {
     }
     let Ok(loader) = Loader::new(elf) else { return };
     for result in results.iter_mut().filter(|r| named(r)) {
+        // An exception's first address is the instruction itself. All others are return addresses:
+        // the call stands one byte before, perhaps in another function.
+        let mut exact = result.kind == Some(Kind::Exception);
         for line in &mut result.diagnostic.details {
-            if let Some(name) = address(line).and_then(|a| describe(&loader, a)) {
+            let Some(address) = address(line) else { continue };
+            let place = address.wrapping_sub(u64::from(!exact));
+            exact = false;
+            if let Some(name) = describe(&loader, place) {
                 *line += &format!(" {name}");
             }
         }
