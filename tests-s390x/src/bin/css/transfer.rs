@@ -154,10 +154,11 @@ fn long_chain_ends_well(device: &mut Device) -> Verdict {
 /// A program that reads over its own next command runs what is in storage then.
 #[case(spec = "SA22-7832 15 Channel-Command Word")]
 fn program_reads_its_next_command(device: &mut Device) -> Verdict {
-    // SENSE ID overwrites the first byte of the next command with 0xff, which no device knows.
+    // SENSE ID overwrites the first word of the next command; its first byte becomes 0xff, which no
+    // device knows. With less than four bytes it would store zeroes there.
     let next = at(device, 8);
     let flags = command::CHAIN | command::SLI;
-    let first = Ccw { code: command::SENSE_ID, flags, count: 1, address: next };
+    let first = Ccw { code: command::SENSE_ID, flags, count: 4, address: next };
     first.put(&device.program, 0);
     nop(device, 8, 0);
     sense_id(device, 16, 0);
