@@ -131,6 +131,9 @@ pub struct RunOptions {
     /// Print the hypervisor commands instead of running them
     #[arg(long)]
     pub dry_run: bool,
+    /// Start the one selected unit under the hypervisor's gdb stub, and print the gdb line
+    #[arg(long)]
+    pub gdb: bool,
     /// Format of standard output [default: pretty on a terminal, else tap]
     #[arg(long, value_name = "FORMAT", conflicts_with = "tap")]
     pub format: Option<Format>,

@@ -6,7 +6,7 @@ use crate::ledger::{End, Entry, Ledger};
 use crate::outcome::{CaseResult, Kind, Outcome};
 use crate::payload::Ends;
 use crate::plan::Job;
-use crate::process::{Log, Machine, Output, ended};
+use crate::process::{CommandLine, Log, Machine, Output, ended};
 use crate::symbols;
 use crate::transcript::{Event, Transcript};
 use std::collections::VecDeque;
@@ -48,6 +48,13 @@ pub struct UnitReport {
 pub fn first_command(job: &Job, scratch: &Path) -> String {
     let batch = batches(job).pop_front().unwrap_or_default();
     with_launch(job, &batch, 1, scratch, |l| job.hypervisor.command(l)).shell()
+}
+
+/// The first launch of `job` with a gdb stub on `port`; none where its hypervisor has no stub.
+pub fn debug_command(job: &Job, scratch: &Path, port: u16) -> Option<CommandLine> {
+    let batch = batches(job).pop_front().unwrap_or_default();
+    let mut command = with_launch(job, &batch, 1, scratch, |l| job.hypervisor.command(l));
+    job.hypervisor.debug(&mut command, port).then_some(command)
 }
 
 /// Cases that run in one launch, as indices into the job: those that return run together, one

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod check;
 pub mod compare;
+pub mod debug;
 pub mod hypervisors;
 pub mod list;
 pub mod run;

@@ -74,6 +74,9 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     if options.dry_run {
         return dry_run(&plan, &workspace);
     }
+    if options.gdb {
+        return super::debug::debug(&plan, &workspace);
+    }
     tell_unavailable(&plan)?;
     let expectations = expectations(&workspace, options, &hypervisors)?;
     Run {

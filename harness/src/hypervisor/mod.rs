@@ -93,6 +93,12 @@ pub trait Hypervisor: Send + Sync {
     /// The exact process that runs `launch`.
     fn command(&self, launch: &Launch<'_>) -> CommandLine;
 
+    /// Makes `command` start the machine stopped, with a gdb stub on TCP `port` of this host; says
+    /// whether this hypervisor can.
+    fn debug(&self, _command: &mut CommandLine, _port: u16) -> bool {
+        false
+    }
+
     /// Whether the process ends, instead of booting again, when the machine resets.
     fn exits_on_reset(&self) -> bool {
         false

@@ -87,6 +87,11 @@ impl Hypervisor for Qemu {
         }
     }
 
+    fn debug(&self, command: &mut CommandLine, port: u16) -> bool {
+        command.args(["-S".to_owned(), "-gdb".to_owned(), format!("tcp:127.0.0.1:{port}")]);
+        true
+    }
+
     fn command(&self, launch: &Launch<'_>) -> CommandLine {
         let (unit, machine) = (launch.unit, &launch.unit.machine);
         let mut command = CommandLine::new(program(unit.arch));
