@@ -288,14 +288,22 @@ impl Device {
 
 impl crate::case::Fixture for Device {
     fn fresh() -> Result<Self, crate::case::Stop> {
-        let Some(name) = first_device() else { return crate::case::skip("s390x.css_device") };
+        let Some(name) = first_device() else {
+            return crate::case::skip("s390x.css_device");
+        };
         let subclass = super::registers::Control::<6>::loaded(u64::from(0x80u8 >> ISC) << 24);
-        let device =
-            Device { name, blocks: Frames::new(1), program: Frames::new(2), _subclass: subclass };
+        let device = Device {
+            name,
+            blocks: Frames::new(1),
+            program: Frames::new(2),
+            _subclass: subclass,
+        };
         device.store()?;
         device.blocks.write(0, INTERRUPTION_PARAMETER);
         let flags: u16 = device.blocks.read(4);
-        device.blocks.write(4, flags & !pmcw::isc(7) | pmcw::ENABLED | pmcw::isc(ISC));
+        device
+            .blocks
+            .write(4, flags & !pmcw::isc(7) | pmcw::ENABLED | pmcw::isc(ISC));
         match device.modify()? {
             0 => Ok(device),
             cc => {

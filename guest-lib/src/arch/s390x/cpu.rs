@@ -9,8 +9,11 @@ use super::fault::Fault;
 use super::registers::facility;
 use core::arch::asm;
 
+/// Asks the machine.
+type Question = fn() -> bool;
+
 /// The needs of this architecture, with the question that settles each.
-pub(super) const NEEDS: &[(&str, fn() -> bool)] = &[
+pub(super) const NEEDS: &[(&str, Question)] = &[
     ("s390x.ap", || {
         answers(&[0xb2af, 0x0000], registers([(0, 0x0400_0000)]))
     }),

@@ -13,12 +13,25 @@ const ASCII: u8 = 0x1a;
 const CHUNK: usize = 3072;
 
 static mut CONSOLE_SCCB: Sccb = Sccb::new();
-static mut MEMORY: [(u64, u64); 1] = [(0, 0)];
+static MEMORY: MemoryMap = MemoryMap(core::cell::UnsafeCell::new([(0, 0)]));
+
+/// One region, written once at boot.
+struct MemoryMap(core::cell::UnsafeCell<[(u64, u64); 1]>);
+
+// SAFETY: written by boot code alone (S4), read afterwards.
+unsafe impl Sync for MemoryMap {}
+
+/// The console's block.
+fn console_sccb() -> core::ptr::NonNull<Sccb> {
+    let place = &raw mut CONSOLE_SCCB;
+    // SAFETY: a static has an address.
+    unsafe { core::ptr::NonNull::new_unchecked(place) }
+}
 
 /// Reads what the SCLP knows about the machine, and prepares the console.
 pub(super) fn init() {
     // SAFETY: S4; the console lock is not needed yet, because one processor runs.
-    let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
+    let sccb = unsafe { console_sccb().as_mut() };
     sccb.clear(4096);
     sclp::run(sclp::READ_SCP_INFO_FORCED, sccb);
     sclp::keep_info(sccb);
@@ -31,7 +44,7 @@ pub(super) fn init() {
         n => u64::from(n),
     };
     // SAFETY: S4; written once, before anyone reads.
-    unsafe { MEMORY = [(0, increments * mib << 20)] };
+    unsafe { *MEMORY.0.get() = [(0, (increments * mib) << 20)] };
     let (count, offset) = (usize::from(sccb.half(16)), usize::from(sccb.half(18)));
     for i in 0..count {
         if let Some(&address) = sccb.0.get(offset + 16 * i) {
@@ -44,7 +57,7 @@ pub(super) fn init() {
 /// Asks the SCLP to take console events; a reset of the machine forgets it.
 pub(super) fn announce_console() {
     // SAFETY: S3, S4; cases run on one processor, and nothing prints meanwhile.
-    let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
+    let sccb = unsafe { console_sccb().as_mut() };
     // Receive nothing, send ASCII and line-mode messages.
     sccb.clear(28);
     sccb.0[10..12].copy_from_slice(&4u16.to_be_bytes());
@@ -57,7 +70,7 @@ pub fn console_write(text: &[u8]) {
     leave_problem_state();
     for chunk in text.chunks(CHUNK) {
         // SAFETY: S3; the console's lock makes this the only user.
-        let sccb = unsafe { &mut *(&raw mut CONSOLE_SCCB) };
+        let sccb = unsafe { console_sccb().as_mut() };
         let event = 6 + chunk.len() as u16;
         sccb.clear(8 + event);
         sccb.0[8..10].copy_from_slice(&event.to_be_bytes());
@@ -85,7 +98,7 @@ pub fn command_line() -> &'static str {
 /// RAM: one region from 0.
 pub fn memory_map() -> &'static [(u64, u64)] {
     // SAFETY: written once, at boot (S4).
-    unsafe { &*(&raw const MEMORY) }
+    unsafe { &*MEMORY.0.get() }
 }
 
 /// Ends the machine: every other processor is stopped, this one enters a disabled wait. QEMU takes

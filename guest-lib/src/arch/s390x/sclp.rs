@@ -133,18 +133,23 @@ pub(super) fn run(command: u32, sccb: &mut Sccb) -> u16 {
     sccb.half(6)
 }
 
-static mut INFO: Sccb = Sccb::new();
+struct Info(core::cell::UnsafeCell<Sccb>);
+
+// SAFETY: written by boot code alone (S4), read afterwards.
+unsafe impl Sync for Info {}
+
+static INFO: Info = Info(core::cell::UnsafeCell::new(Sccb::new()));
 
 /// Keeps the answer to Read SCP information. Once, at boot.
 pub(super) fn keep_info(sccb: &Sccb) {
     // SAFETY: S4.
-    unsafe { (*(&raw mut INFO)).0.copy_from_slice(&sccb.0) };
+    unsafe { (*INFO.0.get()).0.copy_from_slice(&sccb.0) };
 }
 
 /// The SCCB that answered Read SCP information at boot.
 fn info() -> &'static Sccb {
     // SAFETY: written once, at boot (S4).
-    unsafe { &*(&raw const INFO) }
+    unsafe { &*INFO.0.get() }
 }
 
 /// A byte of that answer; 0 where the processor entries begin.

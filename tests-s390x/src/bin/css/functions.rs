@@ -44,7 +44,11 @@ fn resume_without_suspension_is_code_2(device: &mut Device) -> Verdict {
     expect_eq!(channel::resume(device.name().into()), Ok(2), "idle")?;
     channel::clear(device.name().into())?;
     device.interruption()?;
-    expect_eq!(channel::resume(device.name().into()), Ok(1), "status pending")
+    expect_eq!(
+        channel::resume(device.name().into()),
+        Ok(1),
+        "status pending"
+    )
 }
 
 /// CANCEL SUBCHANNEL without a pending start is condition code 2, with pending status 1.
@@ -53,5 +57,9 @@ fn cancel_without_a_start_is_code_2(device: &mut Device) -> Verdict {
     expect_eq!(channel::cancel(device.name().into()), Ok(2), "idle")?;
     channel::clear(device.name().into())?;
     device.interruption()?;
-    expect_eq!(channel::cancel(device.name().into()), Ok(1), "status pending")
+    expect_eq!(
+        channel::cancel(device.name().into()),
+        Ok(1),
+        "status pending"
+    )
 }

@@ -35,7 +35,10 @@ fn misaligned_origin_is_refused(_monitor: &mut Monitor) -> Verdict {
         let refused = channel::set_monitor(UPDATE, page.address() + off);
         expect_eq!(refused.err(), Some(Fault::OPERAND), "{off} bytes off")?;
     }
-    expect!(channel::set_monitor(UPDATE, page.address() + 32).is_ok(), "aligned")
+    expect!(
+        channel::set_monitor(UPDATE, page.address() + 32).is_ok(),
+        "aligned"
+    )
 }
 
 /// Reserved bits of register 1 are operand exceptions.
@@ -64,7 +67,12 @@ fn switching_off_ignores_the_origin(_monitor: &mut Monitor) -> Verdict {
 
 fn ten_starts(device: &Device) -> Verdict {
     let address = device.program.address() as u32 + 1024;
-    let ccw = Ccw { code: command::SENSE_ID, flags: command::SLI, count: 64, address };
+    let ccw = Ccw {
+        code: command::SENSE_ID,
+        flags: command::SLI,
+        count: 64,
+        address,
+    };
     ccw.put(&device.program, 0);
     for _ in 0..10 {
         device.run(0, 0)?;
@@ -98,12 +106,16 @@ fn format_1_counts_starts(device: &mut Device, _monitor: &mut Monitor) -> Verdic
     device.store()?;
     let flags: u16 = device.blocks().read(4);
     device.blocks().write(4, flags | pmcw::MEASUREMENT);
-    device.blocks().write(24, device.blocks().read::<u32>(24) | FORMAT_1);
+    device
+        .blocks()
+        .write(24, device.blocks().read::<u32>(24) | FORMAT_1);
     device.blocks().write(40, block.address() + 64);
     expect_eq!(device.modify(), Ok(0))?;
     ten_starts(device)?;
     device.store()?;
-    device.blocks().write(24, device.blocks().read::<u32>(24) & !FORMAT_1);
+    device
+        .blocks()
+        .write(24, device.blocks().read::<u32>(24) & !FORMAT_1);
     device.modify()?;
     expect_eq!((block.read::<u32>(0), block.read::<u32>(64)), (0, 10))
 }
@@ -113,12 +125,16 @@ fn format_1_counts_starts(device: &mut Device, _monitor: &mut Monitor) -> Verdic
 fn misaligned_block_is_refused(device: &mut Device) -> Verdict {
     let block = Frames::new(1);
     device.store()?;
-    device.blocks().write(24, device.blocks().read::<u32>(24) | FORMAT_1);
+    device
+        .blocks()
+        .write(24, device.blocks().read::<u32>(24) | FORMAT_1);
     device.blocks().write(40, block.address() + 32);
     expect_eq!(device.modify(), Err(Fault::OPERAND))?;
     device.blocks().write(40, block.address() + 64);
     expect_eq!(device.modify(), Ok(0))?;
-    device.blocks().write(24, device.blocks().read::<u32>(24) & !FORMAT_1);
+    device
+        .blocks()
+        .write(24, device.blocks().read::<u32>(24) & !FORMAT_1);
     device.blocks().write(40, 0u64);
     expect_eq!(device.modify(), Ok(0))
 }

@@ -20,7 +20,11 @@ fn misaligned_operand_is_refused(operate: Operate) -> Verdict {
         expect_eq!(refused, Err(Fault::SPECIFICATION), "{off} bytes off")?;
     }
     expect!(page.bytes().iter().all(|&b| b == 0), "nothing is stored")?;
-    expect_ne!(operate(0x0001_ffff, page.address()), Err(Fault::SPECIFICATION), "aligned")
+    expect_ne!(
+        operate(0x0001_ffff, page.address()),
+        Err(Fault::SPECIFICATION),
+        "aligned"
+    )
 }
 
 /// A subchannel word whose bits 32 to 47 are not 0x0001 is an operand exception.
@@ -32,9 +36,17 @@ fn misaligned_operand_is_refused(operate: Operate) -> Verdict {
 fn bad_subchannel_word_is_refused(operate: Operate) -> Verdict {
     let page = Frames::new(1);
     for word in [0x0000_ffff, 0x1000_ffff, 0x0100_ffff] {
-        expect_eq!(operate(word, page.address()), Err(Fault::OPERAND), "{word:#x}")?;
+        expect_eq!(
+            operate(word, page.address()),
+            Err(Fault::OPERAND),
+            "{word:#x}"
+        )?;
     }
-    expect_ne!(operate(0x0001_ffff, page.address()), Err(Fault::OPERAND), "a good word")
+    expect_ne!(
+        operate(0x0001_ffff, page.address()),
+        Err(Fault::OPERAND),
+        "a good word"
+    )
 }
 
 /// A subchannel that is not there is condition code 3.
@@ -67,9 +79,17 @@ fn reserved_orb_bits_are_refused(device: &mut Device) -> Verdict {
     for i in 0..8 {
         device.blocks().write(128 + 4 * i, u32::MAX);
     }
-    expect_eq!(channel::start(device.name(), orb), Err(Fault::OPERAND), "all ones")?;
+    expect_eq!(
+        channel::start(device.name(), orb),
+        Err(Fault::OPERAND),
+        "all ones"
+    )?;
     let orb = device.prepare(1 << 31 | device.program.address(), 0);
-    expect_eq!(channel::start(device.name(), orb), Err(Fault::OPERAND), "bit 0 of the address")
+    expect_eq!(
+        channel::start(device.name(), orb),
+        Err(Fault::OPERAND),
+        "bit 0 of the address"
+    )
 }
 
 /// Reserved flags of the path-management-control word are operand exceptions and do not stick;
@@ -78,9 +98,16 @@ fn reserved_orb_bits_are_refused(device: &mut Device) -> Verdict {
     bit0: 0x8000, bit1: 0x4000, bit6: 0x0200, bit7: 0x0100,
 ))]
 fn reserved_pmcw_flags_are_refused(device: &mut Device, flag: u16) -> Verdict {
-    expect_eq!(device.change_flags(|flags| flags | flag), Err(Fault::OPERAND))?;
+    expect_eq!(
+        device.change_flags(|flags| flags | flag),
+        Err(Fault::OPERAND)
+    )?;
     device.store()?;
-    expect_eq!(device.blocks().read::<u16>(4) & flag, 0, "it does not stick")?;
+    expect_eq!(
+        device.blocks().read::<u16>(4) & flag,
+        0,
+        "it does not stick"
+    )?;
     expect_eq!(device.change_flags(|flags| flags), Ok(0), "mended")
 }
 

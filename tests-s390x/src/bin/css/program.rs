@@ -9,19 +9,32 @@ use guest_lib::prelude::*;
 const DATA: u32 = 1024;
 
 fn ccw(device: &Device, code: u8, flags: u8, count: u16) -> Ccw {
-    Ccw { code, flags, count, address: device.program.address() as u32 + DATA }
+    Ccw {
+        code,
+        flags,
+        count,
+        address: device.program.address() as u32 + DATA,
+    }
 }
 
 /// Final status of a program that went well.
 fn ended_well(status: Status) -> Verdict {
-    expect_eq!(status.device, scsw::CHANNEL_END | scsw::DEVICE_END, "device status")?;
+    expect_eq!(
+        status.device,
+        scsw::CHANNEL_END | scsw::DEVICE_END,
+        "device status"
+    )?;
     expect_eq!(status.subchannel, 0, "subchannel status")?;
     let wanted = scsw::PRIMARY | scsw::SECONDARY | scsw::PENDING;
     expect_eq!(status.control & wanted, wanted, "status control")
 }
 
 fn program_check(status: Status) -> Verdict {
-    expect_eq!(status.subchannel & scsw::PROGRAM_CHECK, scsw::PROGRAM_CHECK, "{status:?}")
+    expect_eq!(
+        status.subchannel & scsw::PROGRAM_CHECK,
+        scsw::PROGRAM_CHECK,
+        "{status:?}"
+    )
 }
 
 /// SENSE ID answers 0xff and a control-unit type, and ends with channel end and device end.
@@ -31,8 +44,16 @@ fn sense_id_is_answered(device: &mut Device) -> Verdict {
     let status = device.run(0, 0)?;
     ended_well(status)?;
     expect_eq!(device.program.read::<u8>(DATA as usize), 0xff)?;
-    expect_ne!(device.program.read::<u16>(DATA as usize + 1), 0, "control-unit type")?;
-    expect_eq!(status.ccw, device.program.address() as u32 + 8, "behind the last CCW")
+    expect_ne!(
+        device.program.read::<u16>(DATA as usize + 1),
+        0,
+        "control-unit type"
+    )?;
+    expect_eq!(
+        status.ccw,
+        device.program.address() as u32 + 8,
+        "behind the last CCW"
+    )
 }
 
 /// A CCW of format 0 does the same.
@@ -54,7 +75,11 @@ fn count_limits_the_data(device: &mut Device) -> Verdict {
     ended_well(status)?;
     expect_eq!(status.count, 0, "residual count")?;
     expect_eq!(device.program.read::<u8>(DATA as usize), 0xff)?;
-    expect_eq!(device.program.read::<u8>(DATA as usize + 4), 0xaa, "behind the count")
+    expect_eq!(
+        device.program.read::<u8>(DATA as usize + 4),
+        0xaa,
+        "behind the count"
+    )
 }
 
 /// A count above what the device has leaves a residual count, and without SLI is an incorrect
@@ -64,7 +89,11 @@ fn residual_count_and_incorrect_length(device: &mut Device) -> Verdict {
     ccw(device, command::SENSE_ID, command::SLI, 512).put(&device.program, 0);
     let lenient = device.run(0, 0)?;
     expect_eq!(lenient.subchannel, 0, "with SLI")?;
-    expect!(lenient.count >= 512 - 256 && lenient.count < 512, "residual {}", lenient.count)?;
+    expect!(
+        lenient.count >= 512 - 256 && lenient.count < 512,
+        "residual {}",
+        lenient.count
+    )?;
     ccw(device, command::SENSE_ID, 0, 512).put(&device.program, 0);
     let strict = device.run(0, 0)?;
     expect_eq!(strict.subchannel, scsw::INCORRECT_LENGTH, "without SLI")
@@ -73,7 +102,12 @@ fn residual_count_and_incorrect_length(device: &mut Device) -> Verdict {
 /// Chained commands are executed in turn.
 #[case(spec = "SA22-7832 15 Command Chaining")]
 fn chained_commands_run_in_turn(device: &mut Device) -> Verdict {
-    let nop = Ccw { code: command::NOP, flags: command::CHAIN | command::SLI, count: 1, address: 0 };
+    let nop = Ccw {
+        code: command::NOP,
+        flags: command::CHAIN | command::SLI,
+        count: 1,
+        address: 0,
+    };
     nop.put(&device.program, 0);
     nop.put(&device.program, 8);
     ccw(device, command::SENSE_ID, command::SLI, 64).put(&device.program, 16);
@@ -86,7 +120,12 @@ fn chained_commands_run_in_turn(device: &mut Device) -> Verdict {
 /// Without the chaining flag the program ends: the command behind is not executed.
 #[case(spec = "SA22-7832 15 Command Chaining")]
 fn unchained_command_is_not_executed(device: &mut Device) -> Verdict {
-    let nop = Ccw { code: command::NOP, flags: command::SLI, count: 1, address: 0 };
+    let nop = Ccw {
+        code: command::NOP,
+        flags: command::SLI,
+        count: 1,
+        address: 0,
+    };
     nop.put(&device.program, 0);
     ccw(device, command::SENSE_ID, command::SLI, 64).put(&device.program, 8);
     let status = device.run(0, 0)?;
@@ -100,7 +139,11 @@ fn unchained_command_is_not_executed(device: &mut Device) -> Verdict {
 fn unknown_command_is_a_unit_check(device: &mut Device) -> Verdict {
     ccw(device, 0xf7, command::SLI, 1).put(&device.program, 0);
     let status = device.run(0, 0)?;
-    expect_eq!(status.device & scsw::UNIT_CHECK, scsw::UNIT_CHECK, "{status:?}")?;
+    expect_eq!(
+        status.device & scsw::UNIT_CHECK,
+        scsw::UNIT_CHECK,
+        "{status:?}"
+    )?;
     ccw(device, command::SENSE_ID, command::SLI, 64).put(&device.program, 0);
     ended_well(device.run(0, 0)?)
 }
@@ -140,7 +183,12 @@ fn misaligned_program_is_a_program_check(device: &mut Device) -> Verdict {
 #[case(spec = "SA22-7832 16 Program Check")]
 fn data_beyond_storage_is_a_program_check(device: &mut Device) -> Verdict {
     let address = guest_lib::memory::total() as u32;
-    let beyond = Ccw { code: command::SENSE_ID, flags: command::SLI, count: 64, address };
+    let beyond = Ccw {
+        code: command::SENSE_ID,
+        flags: command::SLI,
+        count: 64,
+        address,
+    };
     beyond.put(&device.program, 0);
     program_check(device.run(0, 0)?)
 }

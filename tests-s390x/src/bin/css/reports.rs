@@ -24,7 +24,11 @@ fn no_report_is_code_1() -> Verdict {
     let page = Frames::new(1);
     page.write(0, u64::MAX);
     expect_eq!(channel::store_report(0, page.address()), Ok(1))?;
-    expect_eq!(page.read::<u64>(0), 0x0000_0000_ffff_ffff, "one word of zeroes")
+    expect_eq!(
+        page.read::<u64>(0),
+        0x0000_0000_ffff_ffff,
+        "one word of zeroes"
+    )
 }
 
 /// RESET CHANNEL PATH makes a report about its path, once.
@@ -39,7 +43,11 @@ fn reset_path_is_reported(device: &mut Device) -> Verdict {
     expect!(time::wait_until(time::PATIENCE, reported), "a report comes")?;
     let word: u32 = page.read(0);
     // Reporting source 4 is a channel path; its number is in the low half.
-    expect_eq!((word >> 24 & 0xf, word & 0xff), (4, path.into()), "{word:#010x}")?;
+    expect_eq!(
+        (word >> 24 & 0xf, word & 0xff),
+        (4, path.into()),
+        "{word:#010x}"
+    )?;
     expect_eq!(channel::store_report(0, page.address()), Ok(1), "once")
 }
 
@@ -76,7 +84,10 @@ fn bad_request_is_answered((length, code, response): (u16, u16, u16)) -> Verdict
     match length {
         // A request without room for its fields is an operand exception instead.
         8 if cc == Err(Fault::OPERAND) => Ok(()),
-        _ => expect_eq!((cc, page.read::<u16>(usize::from(length) + 2)), (Ok(0), response)),
+        _ => expect_eq!(
+            (cc, page.read::<u16>(usize::from(length) + 2)),
+            (Ok(0), response)
+        ),
     }
 }
 
@@ -98,8 +109,11 @@ fn misaligned_block_is_refused() -> Verdict {
 fn enumeration_finds_the_device(device: &mut Device) -> Verdict {
     expect_eq!(channel::first_device(), Some(device.name()))?;
     expect_eq!(device.store(), Ok(0))?;
-    let (lpm, pim, pam) =
-        (device.blocks().read::<u8>(8), device.blocks().read::<u8>(11), device.blocks().read::<u8>(15));
+    let (lpm, pim, pam) = (
+        device.blocks().read::<u8>(8),
+        device.blocks().read::<u8>(11),
+        device.blocks().read::<u8>(15),
+    );
     expect_ne!(pim, 0, "a path is installed")?;
     expect_eq!(lpm & !pim, 0, "logical paths are installed")?;
     expect_ne!(pam & pim, 0, "one of them is available")

@@ -27,9 +27,16 @@ fn modified_fields_read_back(device: &mut Device) -> Verdict {
         expect_eq!(device.change_flags(set), Ok(0))?;
         device.store()?;
         let flags: u16 = device.blocks().read(4);
-        expect_eq!(flags & (pmcw::isc(7) | pmcw::ENABLED), pmcw::isc(isc) | pmcw::ENABLED)?;
+        expect_eq!(
+            flags & (pmcw::isc(7) | pmcw::ENABLED),
+            pmcw::isc(isc) | pmcw::ENABLED
+        )?;
     }
-    expect_eq!(device.blocks().read::<u32>(0), 0xcafe_f00d, "interruption parameter")
+    expect_eq!(
+        device.blocks().read::<u32>(0),
+        0xcafe_f00d,
+        "interruption parameter"
+    )
 }
 
 /// A disabled subchannel is not operational for START, HALT and CLEAR.
@@ -50,7 +57,11 @@ fn disabled_subchannel_is_not_operational(device: &mut Device) -> Verdict {
 fn interruption_names_the_subchannel(device: &mut Device) -> Verdict {
     expect_eq!(device.start(sense_id(device), 0), Ok(0))?;
     match wait(Psw::IO, time::PATIENCE) {
-        Some(Interruption::Io { subchannel, parameter, word }) => {
+        Some(Interruption::Io {
+            subchannel,
+            parameter,
+            word,
+        }) => {
             expect_eq!((subchannel, parameter), (device.name(), 0xcafe_f00d))?;
             expect_eq!(word >> 27 & 7, u32::from(ISC), "subclass in {word:#x}")?;
         }
@@ -68,7 +79,10 @@ fn subclass_mask_holds_interruptions(device: &mut Device) -> Verdict {
         let _others = Control::<6>::changed(|all| !all & 0xff00_0000);
         expect_eq!(device.start(sense_id(device), 0), Ok(0))?;
         let pending = || device.store().is_ok() && device.blocks().read::<u32>(28) & 1 != 0;
-        expect!(time::wait_until(time::PATIENCE, pending), "status is pending")?;
+        expect!(
+            time::wait_until(time::PATIENCE, pending),
+            "status is pending"
+        )?;
         expect_eq!(take(Psw::IO), None, "masked")?;
     }
     device.interruption()
@@ -81,8 +95,14 @@ fn tpi_takes_the_interruption(device: &mut Device) -> Verdict {
     expect_eq!(channel::test_pending(0, at), Ok(0), "nothing is pending")?;
     expect_eq!(device.start(sense_id(device), 0), Ok(0))?;
     let told = || channel::test_pending(0, at) == Ok(1);
-    expect!(time::wait_until(time::PATIENCE, told), "an interruption is pending")?;
-    let code = (device.blocks().read::<u32>(512), device.blocks().read::<u32>(516));
+    expect!(
+        time::wait_until(time::PATIENCE, told),
+        "an interruption is pending"
+    )?;
+    let code = (
+        device.blocks().read::<u32>(512),
+        device.blocks().read::<u32>(516),
+    );
     expect_eq!(code, (device.name(), 0xcafe_f00d))?;
     expect_eq!(take(Psw::IO), None, "it was taken")?;
     expect_eq!(device.test()?.0, 0, "the status is still pending")
@@ -93,7 +113,10 @@ fn tpi_takes_the_interruption(device: &mut Device) -> Verdict {
 fn tsch_takes_the_interruption(device: &mut Device) -> Verdict {
     expect_eq!(device.start(sense_id(device), 0), Ok(0))?;
     let pending = || device.store().is_ok() && device.blocks().read::<u32>(28) & scsw::PENDING != 0;
-    expect!(time::wait_until(time::PATIENCE, pending), "status is pending")?;
+    expect!(
+        time::wait_until(time::PATIENCE, pending),
+        "status is pending"
+    )?;
     expect_eq!(device.test()?.0, 0)?;
     expect_eq!(take(Psw::IO), None, "no interruption without status")?;
     expect_eq!(device.start(sense_id(device), 0), Ok(0))?;
@@ -107,8 +130,14 @@ fn tpi_stores_into_the_prefix_area(device: &mut Device) -> Verdict {
     write32(offset::IO, 0);
     expect_eq!(device.start(sense_id(device), 0), Ok(0))?;
     let told = || channel::test_pending(0, 0) == Ok(1);
-    expect!(time::wait_until(time::PATIENCE, told), "an interruption is pending")?;
-    expect_eq!((read32(offset::IO), read32(offset::IO + 4)), (device.name(), 0xcafe_f00d))
+    expect!(
+        time::wait_until(time::PATIENCE, told),
+        "an interruption is pending"
+    )?;
+    expect_eq!(
+        (read32(offset::IO), read32(offset::IO + 4)),
+        (device.name(), 0xcafe_f00d)
+    )
 }
 
 /// While status is pending a start and a halt are refused with condition code 1.

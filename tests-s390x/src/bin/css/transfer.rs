@@ -15,22 +15,44 @@ fn at(device: &Device, offset: usize) -> u32 {
 
 fn tic(device: &Device, from: usize, to: usize) {
     let address = at(device, to);
-    Ccw { code: command::TIC, flags: 0, count: 0, address }.put(&device.program, from);
+    Ccw {
+        code: command::TIC,
+        flags: 0,
+        count: 0,
+        address,
+    }
+    .put(&device.program, from);
 }
 
 fn nop(device: &Device, offset: usize, address: u32) {
     let flags = command::CHAIN | command::SLI;
-    Ccw { code: command::NOP, flags, count: 1, address }.put(&device.program, offset);
+    Ccw {
+        code: command::NOP,
+        flags,
+        count: 1,
+        address,
+    }
+    .put(&device.program, offset);
 }
 
 fn sense_id(device: &Device, offset: usize, flags: u8) {
     let address = at(device, DATA);
     let flags = flags | command::SLI;
-    Ccw { code: command::SENSE_ID, flags, count: 64, address }.put(&device.program, offset);
+    Ccw {
+        code: command::SENSE_ID,
+        flags,
+        count: 64,
+        address,
+    }
+    .put(&device.program, offset);
 }
 
 fn program_check(status: Status) -> Verdict {
-    expect_eq!(status.subchannel & scsw::PROGRAM_CHECK, scsw::PROGRAM_CHECK, "{status:?}")
+    expect_eq!(
+        status.subchannel & scsw::PROGRAM_CHECK,
+        scsw::PROGRAM_CHECK,
+        "{status:?}"
+    )
 }
 
 /// A transfer forward skips what lies between, and the program ends behind its last command.
@@ -41,7 +63,11 @@ fn transfer_goes_forward(device: &mut Device) -> Verdict {
     // Over words that would be a program check.
     sense_id(device, 32, 0);
     let status = device.run(0, 0)?;
-    expect_eq!(status.device, scsw::CHANNEL_END | scsw::DEVICE_END, "{status:?}")?;
+    expect_eq!(
+        status.device,
+        scsw::CHANNEL_END | scsw::DEVICE_END,
+        "{status:?}"
+    )?;
     expect_eq!((status.subchannel, status.ccw), (0, at(device, 40)))?;
     expect_eq!(device.program.read::<u8>(DATA), 0xff)
 }
@@ -53,7 +79,11 @@ fn transfer_goes_backward(device: &mut Device) -> Verdict {
     nop(device, 8, 0);
     tic(device, 16, 0);
     let status = device.run(8, 0)?;
-    expect_eq!(status.device, scsw::CHANNEL_END | scsw::DEVICE_END, "{status:?}")?;
+    expect_eq!(
+        status.device,
+        scsw::CHANNEL_END | scsw::DEVICE_END,
+        "{status:?}"
+    )?;
     expect_eq!((status.subchannel, status.ccw), (0, at(device, 8)))?;
     expect_eq!(device.program.read::<u8>(DATA), 0xff)
 }
@@ -96,7 +126,13 @@ fn transfer_must_not_lead_to_a_transfer(device: &mut Device, to: usize) -> Verdi
 fn bad_target_is_a_program_check(device: &mut Device, target: fn(&Device) -> u32) -> Verdict {
     nop(device, 0, 0);
     sense_id(device, 36, 0);
-    Ccw { code: command::TIC, flags: 0, count: 0, address: target(device) }.put(&device.program, 8);
+    Ccw {
+        code: command::TIC,
+        flags: 0,
+        count: 0,
+        address: target(device),
+    }
+    .put(&device.program, 8);
     program_check(device.run(0, 0)?)
 }
 
@@ -112,7 +148,13 @@ fn format_1_wants_zeroes(device: &mut Device, row: (u8, u8, u16)) -> Verdict {
     let (code, flags, count) = row;
     nop(device, 0, 0);
     sense_id(device, 32, 0);
-    Ccw { code, flags, count, address: at(device, 32) }.put(&device.program, 8);
+    Ccw {
+        code,
+        flags,
+        count,
+        address: at(device, 32),
+    }
+    .put(&device.program, 8);
     program_check(device.run(0, 0)?)?;
     tic(device, 8, 32);
     let mended = device.run(0, 0)?;
@@ -126,11 +168,27 @@ fn format_1_wants_zeroes(device: &mut Device, row: (u8, u8, u16)) -> Verdict {
 fn format_0_ignores_the_rest(device: &mut Device, row: (u8, u8, u16)) -> Verdict {
     let (code, flags, count) = row;
     let chained = command::CHAIN | command::SLI;
-    let first = Ccw { code: command::NOP, flags: chained, count: 1, address: 0 };
+    let first = Ccw {
+        code: command::NOP,
+        flags: chained,
+        count: 1,
+        address: 0,
+    };
     first.put_format_0(&device.program, 0);
-    Ccw { code, flags, count, address: at(device, 32) }.put_format_0(&device.program, 8);
+    Ccw {
+        code,
+        flags,
+        count,
+        address: at(device, 32),
+    }
+    .put_format_0(&device.program, 8);
     let address = at(device, DATA);
-    let last = Ccw { code: command::SENSE_ID, flags: command::SLI, count: 64, address };
+    let last = Ccw {
+        code: command::SENSE_ID,
+        flags: command::SLI,
+        count: 64,
+        address,
+    };
     last.put_format_0(&device.program, 32);
     let status = device.run(0, 0x0080_0000)?;
     expect_eq!(status.subchannel, 0, "{status:?}")?;
@@ -158,7 +216,12 @@ fn program_reads_its_next_command(device: &mut Device) -> Verdict {
     // device knows. With less than four bytes it would store zeroes there.
     let next = at(device, 8);
     let flags = command::CHAIN | command::SLI;
-    let first = Ccw { code: command::SENSE_ID, flags, count: 4, address: next };
+    let first = Ccw {
+        code: command::SENSE_ID,
+        flags,
+        count: 4,
+        address: next,
+    };
     first.put(&device.program, 0);
     nop(device, 8, 0);
     sense_id(device, 16, 0);
@@ -176,7 +239,10 @@ fn ends(device: &Device) -> Verdict {
     }
     expect_eq!(channel::clear(device.name().into()), Ok(0))?;
     let cleared = || device.test().is_ok_and(|(cc, _)| cc == 0);
-    expect!(time::wait_until(time::PATIENCE, cleared), "the clear function ends it")
+    expect!(
+        time::wait_until(time::PATIENCE, cleared),
+        "the clear function ends it"
+    )
 }
 
 /// A loop of commands without data ends.

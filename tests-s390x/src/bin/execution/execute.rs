@@ -124,7 +124,7 @@ fn ex_of_ex_is_refused(inner: &[u16]) -> Verdict {
 fn fault_of_the_target_points_behind_ex() -> Verdict {
     for code in [&[0x0000u16][..], &[0xe320, 0x4000, 0x0004]] {
         let target = Target::new(code);
-        let with = registers([(2, target.0.address()), (4, u64::MAX & !0xfff)]);
+        let with = registers([(2, target.0.address()), (4, !0xfff)]);
         expect!(
             execute(&[0x4400, 0x2000], with).is_err(),
             "the target faults"

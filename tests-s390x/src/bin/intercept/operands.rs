@@ -94,7 +94,7 @@ fn operand_beyond_storage_is_refused(Op(operate, _): Op) -> Verdict {
         "behind the last byte"
     )?;
     expect_eq!(
-        operate(u64::MAX & !7),
+        operate(!7u64),
         Err(Fault::ADDRESSING),
         "at the end of the addresses"
     )

@@ -10,7 +10,7 @@ use guest_lib::memory::{Frames, total};
 use guest_lib::prelude::*;
 
 /// r2 beyond storage, so that storing forms fail with an addressing exception.
-const BEYOND: u64 = u64::MAX & !0xfff;
+const BEYOND: u64 = !0xfff;
 
 /// Problem state gets a privileged-operation exception, supervisor state does not.
 #[case(spec = "SA22-7832 6 Privileged-Operation Exception", rows(

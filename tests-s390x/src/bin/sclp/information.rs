@@ -27,7 +27,7 @@ fn storage_size_is_right() -> Verdict {
         increments > 0 && mib.is_power_of_two(),
         "{increments} of {mib} MiB"
     )?;
-    let end = u64::from(increments) * u64::from(mib) << 20;
+    let end = (u64::from(increments) * u64::from(mib)) << 20;
     expect!(
         guest_lib::arch::exec::load(end - 8).is_ok(),
         "the last doubleword"
@@ -46,7 +46,7 @@ fn every_entry_is_a_processor() -> Verdict {
     let page = scp_info()?;
     let (count, offset) = (page.read::<u16>(16), page.read::<u16>(18));
     expect_eq!(usize::from(count), smp::count())?;
-    expect!(offset >= 128 && offset < 4096, "offset {offset}")?;
+    expect!((128..4096).contains(&offset), "offset {offset}")?;
     let mut all = addresses(&page, count.into(), offset.into());
     for &address in &all {
         let answer = sigp::signal(sigp::SENSE, address.into(), 0)?;

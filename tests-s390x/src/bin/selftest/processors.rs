@@ -70,7 +70,7 @@ fn processors_meet_at_a_barrier() -> Verdict {
 #[case(spec = "SA22-7832 4 Signal-Processor Orders", needs("cpus>=2"))]
 fn parked_processor_is_stopped_and_starts_again() -> Verdict {
     for _ in 0..5 {
-        expect_eq!(cpus::run_on(Cpu(1), || smp::this())?, 1)?;
+        expect_eq!(cpus::run_on(Cpu(1), smp::this)?, 1)?;
         expect!(!sigp::is_stopped(smp::address(1)), "it runs")?;
         expect_eq!(cpus::park_all(), Ok(()))?;
         expect!(sigp::is_stopped(smp::address(1)), "it is stopped")?;
@@ -81,7 +81,7 @@ fn parked_processor_is_stopped_and_starts_again() -> Verdict {
 /// The runtime's own field and STORE CPU ADDRESS tell the same processor, in problem state too.
 #[case(spec = "SA22-7832 3 Prefixing")]
 fn processors_know_themselves() -> Verdict {
-    let inside = cpus::on_all(|_| fault::catch_user(|| cpus::this()))?;
+    let inside = cpus::on_all(|_| fault::catch_user(cpus::this))?;
     for (cpu, this) in cpus::all().zip(inside) {
         expect_eq!(this, Ok(cpu))?;
     }

@@ -97,7 +97,7 @@ fn topology_block_exists_with_its_facility() -> Verdict {
     }
     expect_eq!(cc, 0)?;
     let length: u16 = page.read(2);
-    expect!(length % 8 == 0 && length >= 16, "length {length}")?;
+    expect!(length.is_multiple_of(8) && length >= 16, "length {length}")?;
     let mut processors = 0;
     let mut at = 16;
     while at < usize::from(length) {
