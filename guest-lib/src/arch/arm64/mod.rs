@@ -20,6 +20,7 @@ pub mod paging;
 pub mod platform;
 pub mod probe;
 pub mod psci;
+pub mod pstate;
 pub mod registers;
 pub mod smp;
 pub mod snippets;
