@@ -146,6 +146,9 @@ pub struct RunOptions {
     /// Known deviations [default: expectations/<hypervisor>.yaml]
     #[arg(long, value_name = "FILE")]
     pub expectations: Option<PathBuf>,
+    /// Rewrite the expectations: drop stale entries, add unexpected outcomes; keeps comments
+    #[arg(long)]
+    pub update_expectations: bool,
     /// Build the payloads first
     #[arg(long)]
     pub build: bool,

@@ -6,7 +6,15 @@
 //!   reason: reserved EFER bits are accepted
 //!   reference: https://example.org/issue/1
 //!   versions: ">=7.2 <9"
+//!   when: "kernel>=6.1 arch=x86_64"
 //! ```
+//!
+//! `versions` is the hypervisor's; `when` is the host's: `kernel`, `cpus` and `arch`. Both must hold
+//! for an entry to count.
+
+mod update;
+
+pub use update::{Deviation, update};
 
 use crate::again;
 use crate::error::{Error, Result};
@@ -24,6 +32,8 @@ struct RawEntry {
     reference: String,
     #[serde(default)]
     versions: Option<String>,
+    #[serde(default)]
+    when: Option<String>,
 }
 
 /// One known deviation.
@@ -39,6 +49,8 @@ pub struct Entry {
     pub reference: String,
     /// Versions of the hypervisor that deviate.
     versions: Vec<(Comparison, Vec<u64>)>,
+    /// Whether its `when` holds on this host.
+    here: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +131,7 @@ impl Expectations {
             let id = Pattern::new(&raw.id)
                 .map_err(|e| wrong(format!("'{}' is not a glob: {e}", raw.id)))?;
             let versions = versions(raw.versions.as_deref().unwrap_or("")).map_err(wrong)?;
+            let here = holds_here(raw.when.as_deref().unwrap_or("")).map_err(wrong)?;
             let reason = raw.reason.split_whitespace().collect::<Vec<_>>().join(" ");
             Ok(Entry {
                 id,
@@ -126,6 +139,7 @@ impl Expectations {
                 reason,
                 reference: raw.reference,
                 versions,
+                here,
             })
         });
         Ok(Expectations {
@@ -155,6 +169,38 @@ impl Expectations {
     }
 }
 
+impl Expectations {
+    /// Pairs of entries (from 0) that claim the same case with the same outcome, whatever their
+    /// versions say: one of them can never count, or both can and say different things.
+    pub fn overlaps<'a>(&self, ids: impl Iterator<Item = &'a str> + Clone) -> Vec<(usize, usize)> {
+        let mut pairs = Vec::new();
+        for (j, b) in self.entries.iter().enumerate() {
+            for (i, a) in self.entries[..j].iter().enumerate() {
+                let same = a.outcome == b.outcome && a.versions.is_empty() && b.versions.is_empty();
+                if same && ids.clone().any(|id| a.covers_id(id) && b.covers_id(id)) {
+                    pairs.push((i, j));
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Entries (from 0) that cover cases of `results` on `version`, none of which deviated: all
+    /// passed or were skipped, and at least one passed.
+    pub fn stale(&self, version: &str, results: &[(String, Outcome)]) -> Vec<usize> {
+        let version = numbers(version).unwrap_or_default();
+        let stale = |entry: &Entry| {
+            let covered = || results.iter().filter(|(id, _)| entry.covers_id(id));
+            entry.covers(&version)
+                && covered().any(|(_, o)| *o == Outcome::Pass)
+                && covered().all(|(_, o)| matches!(o, Outcome::Pass | Outcome::Skip))
+        };
+        (0..self.entries.len())
+            .filter(|&i| stale(&self.entries[i]))
+            .collect()
+    }
+}
+
 impl Entry {
     /// Whether it concerns case `id`.
     pub fn covers_id(&self, id: &str) -> bool {
@@ -162,17 +208,7 @@ impl Entry {
     }
 
     fn covers(&self, version: &[u64]) -> bool {
-        self.versions.iter().all(|(comparison, bound)| {
-            // `<9` and `=7.2` compare as many numbers as they name.
-            let cut = &version[..version.len().min(bound.len())];
-            match comparison {
-                Comparison::Less => cut < &bound[..],
-                Comparison::AtMost => cut <= &bound[..],
-                Comparison::Equal => cut == &bound[..],
-                Comparison::AtLeast => cut >= &bound[..],
-                Comparison::Greater => cut > &bound[..],
-            }
-        })
+        self.here && self.versions.iter().all(|bound| within(version, bound))
     }
 
     fn known(&self) -> Reason {
@@ -181,6 +217,53 @@ impl Entry {
             reference: self.reference.clone(),
         }
     }
+}
+
+fn within(version: &[u64], (comparison, bound): &(Comparison, Vec<u64>)) -> bool {
+    // `<9` and `=7.2` compare as many numbers as they name.
+    let cut = &version[..version.len().min(bound.len())];
+    match comparison {
+        Comparison::Less => cut < &bound[..],
+        Comparison::AtMost => cut <= &bound[..],
+        Comparison::Equal => cut == &bound[..],
+        Comparison::AtLeast => cut >= &bound[..],
+        Comparison::Greater => cut > &bound[..],
+    }
+}
+
+/// Whether all of `kernel>=6.1 cpus>=4 arch=x86_64` hold on this host.
+fn holds_here(text: &str) -> std::result::Result<bool, String> {
+    let mut holds = true;
+    for word in text.split([' ', ',']).filter(|w| !w.is_empty()) {
+        let split = word.find(['<', '>', '=']).unwrap_or(word.len());
+        let (name, rest) = word.split_at(split);
+        holds &= match name {
+            "arch" => rest
+                .strip_prefix('=')
+                .ok_or_else(|| format!("when: '{word}' is not like 'arch=x86_64'"))?
+                .eq(std::env::consts::ARCH),
+            "kernel" | "cpus" => {
+                let have = match name {
+                    "cpus" => std::thread::available_parallelism()
+                        .map_or(1, usize::from)
+                        .to_string(),
+                    _ => rustix::system::uname()
+                        .release()
+                        .to_string_lossy()
+                        .into_owned(),
+                };
+                let bounds =
+                    versions(rest).map_err(|_| format!("when: '{word}' compares nothing"))?;
+                if bounds.is_empty() {
+                    return Err(format!("when: '{word}' compares nothing"));
+                }
+                let have = numbers(&have).unwrap_or_default();
+                bounds.iter().all(|bound| within(&have, bound))
+            }
+            _ => return Err(format!("when: '{word}': known are kernel, cpus and arch")),
+        };
+    }
+    Ok(holds)
 }
 
 /// `>=7.2 <9`, also with commas.
@@ -259,12 +342,32 @@ mod tests {
     }
 
     #[test]
+    fn a_host_condition_counts() {
+        for (when, verdict) in [
+            ("cpus>=1 kernel>=1", true),
+            ("cpus<1", false),
+            ("arch=vax", false),
+        ] {
+            let text = TEXT.replace("versions: \">=7.2 <9\"", &format!("when: {when}"));
+            let e = Expectations::parse("e", &text).unwrap();
+            let judged = e.judge("x86/svm/a/b", "1", &CaseResult::plain(Outcome::Fail));
+            assert_eq!(matches!(judged, Verdict::Known(_)), verdict, "{when}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_refused() {
         for (from, to, part) in [
             ("reason", "raeson", "did you mean 'reason'?"),
             ("fail", "pass", "'pass' is no deviation"),
             ("<9", "<x", "versions: '<x' is not like"),
             ("reference: b#1", "reference: ''", "must say something"),
+            (
+                "versions: \">=7.2 <9\"",
+                "when: moon=full",
+                "known are kernel, cpus and arch",
+            ),
+            ("versions: \">=7.2 <9\"", "when: kernel", "compares nothing"),
         ] {
             let error = Expectations::parse("e", &TEXT.replace(from, to)).unwrap_err();
             assert!(error.message.contains(part), "{error}");

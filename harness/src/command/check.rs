@@ -84,7 +84,17 @@ fn expectations(root: &Path, ids: &BTreeSet<String>, wrong: &mut Vec<String>) ->
                 "expectations/{name}.yaml: no such hypervisor{hint}"
             ));
         }
-        for entry in Expectations::load(path)?.entries {
+        let known = Expectations::load(path)?;
+        for (i, j) in known.overlaps(ids.iter().map(String::as_str)) {
+            wrong.push(format!(
+                "expectations/{name}.yaml: entries {} ('{}') and {} ('{}') claim the same case",
+                i + 1,
+                known.entries[i].id,
+                j + 1,
+                known.entries[j].id
+            ));
+        }
+        for entry in known.entries {
             if !ids.iter().any(|id| entry.covers_id(id)) {
                 wrong.push(format!(
                     "expectations/{name}.yaml: '{}' matches no case",

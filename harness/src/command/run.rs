@@ -6,7 +6,7 @@ use crate::arch::Arch;
 use crate::catalog;
 use crate::cli::{Place, RunOptions};
 use crate::error::{Error, Result, exit};
-use crate::expectations::{Expectations, Verdict};
+use crate::expectations::{Deviation, Expectations, Verdict, update};
 use crate::hypervisor::{self, Hypervisor, auto::Auto, replay::Replay};
 use crate::interrupt::Interrupt;
 use crate::outcome::{CaseResult, Kind, Outcome};
@@ -82,6 +82,7 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
     Run {
         plan,
         expectations,
+        ids: catalog.ids().collect(),
         options,
         workspace: &workspace,
     }
@@ -150,7 +151,7 @@ fn expectations(
     workspace: &Workspace,
     options: &RunOptions,
     hypervisors: &[Arc<dyn Hypervisor>],
-) -> Result<BTreeMap<&'static str, Expectations>> {
+) -> Result<BTreeMap<&'static str, Known>> {
     let load = |hypervisor: &Arc<dyn Hypervisor>| {
         let name = hypervisor.name();
         let usual = || {
@@ -161,7 +162,8 @@ fn expectations(
         if options.expectations.is_some() && !path.exists() {
             return Err(Error::file("read", &path, "no such file"));
         }
-        Ok((name, Expectations::load(&path)?))
+        let known = Expectations::load(&path)?;
+        Ok((name, Known { path, known }))
     };
     hypervisors.iter().map(load).collect()
 }
@@ -212,9 +214,25 @@ fn scale() -> Result<f64> {
     })
 }
 
+/// A file of expectations.
+struct Known {
+    path: PathBuf,
+    known: Expectations,
+}
+
+/// What a run found on one hypervisor, to hold against its expectations.
+#[derive(Default)]
+struct Found {
+    version: String,
+    results: Vec<(String, Outcome)>,
+    deviations: Vec<Deviation>,
+}
+
 struct Run<'a> {
     plan: Plan,
-    expectations: BTreeMap<&'static str, Expectations>,
+    expectations: BTreeMap<&'static str, Known>,
+    /// Every id there is, run or not.
+    ids: Vec<String>,
     options: &'a RunOptions,
     workspace: &'a Workspace,
 }
@@ -258,6 +276,7 @@ impl Run<'_> {
             dir: stable.clone(),
             ..Summary::default()
         };
+        let mut found: BTreeMap<&'static str, Found> = BTreeMap::new();
         let width = match self.options.jobs {
             Some(n) => Width::Machines(n.into()),
             None => Width::Cpus(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -279,7 +298,8 @@ impl Run<'_> {
             let job = &self.plan.jobs[index];
             bar.done(index, report.results.len());
             bar.suspend(|| {
-                self.release(job, &report, &stable, &mut summary, &mut |line| {
+                let found = found.entry(job.hypervisor.name()).or_default();
+                self.release(job, &report, &stable, &mut summary, found, &mut |line| {
                     each(&mut reports, &mut |r| r.case(line));
                 });
             });
@@ -292,12 +312,65 @@ impl Run<'_> {
         summary.stopped = interrupt.is_set() && !summary.interrupted;
         summary.duration = begun.elapsed();
         each(&mut reports, &mut |r| r.finished(&summary));
+        if !interrupt.is_set() {
+            self.review(&found)?;
+        }
         match failed {
             Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Error::usage(format!("cannot write a report: {e}")))
             }
             _ => Ok(code(&summary)),
         }
+    }
+
+    /// Names the entries that explain nothing any more; rewrites the files when asked to.
+    fn review(&self, found: &BTreeMap<&'static str, Found>) -> Result<()> {
+        for (name, found) in found {
+            let Some(Known { path, known }) = self.expectations.get(name) else {
+                continue;
+            };
+            // Only an entry whose cases have all been run can be called stale.
+            let complete = |entry: &&usize| {
+                let entry = &known.entries[**entry];
+                let there = self.ids.iter().filter(|id| entry.covers_id(id)).count();
+                let ran = found
+                    .results
+                    .iter()
+                    .filter(|(id, _)| entry.covers_id(id))
+                    .count();
+                ran == there
+            };
+            let stale = known.stale(&found.version, &found.results);
+            let stale: Vec<usize> = stale.iter().filter(complete).copied().collect();
+            for &entry in &stale {
+                let id = &known.entries[entry].id;
+                let file = path.display();
+                eprintln!(
+                    "assay: {file}: entry {} ('{id}') is stale: no case deviates",
+                    entry + 1
+                );
+            }
+            if !self.options.update_expectations
+                || (stale.is_empty() && found.deviations.is_empty())
+            {
+                continue;
+            }
+            let old = match std::fs::read_to_string(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+                read => read.map_err(|e| Error::file("read", path, e))?,
+            };
+            let new = update(&old, &stale, &found.deviations, &found.version);
+            // What was written must be readable before it replaces anything.
+            Expectations::parse(&path.display().to_string(), &new)?;
+            std::fs::write(path, new).map_err(|e| Error::file("write", path, e))?;
+            eprintln!(
+                "assay: {}: {} entries dropped, {} added",
+                path.display(),
+                stale.len(),
+                found.deviations.len()
+            );
+        }
+        Ok(())
     }
 
     /// The run directory, and a name for it that is the same in every run.
@@ -358,7 +431,7 @@ impl Run<'_> {
         let known = self
             .expectations
             .get(job.hypervisor.name())
-            .unwrap_or(&empty);
+            .map_or(&empty, |k| &k.known);
         let verdict = known.judge(id, version, result);
         let bad = match verdict {
             Verdict::Unexpected => true,
@@ -375,14 +448,33 @@ impl Run<'_> {
         report: &UnitReport,
         dir: &str,
         summary: &mut Summary,
+        found: &mut Found,
         each: &mut dyn FnMut(&Line<'_>),
     ) {
         let name = job.hypervisor.name();
+        if let Ok(offer) = &job.offer {
+            found.version.clone_from(&offer.version);
+        }
         let log = format!("{dir}/{}", job.log);
         for ((i, number), result) in job.unit.numbers.iter().enumerate().zip(&report.results) {
             let id = job.unit.id(*number);
             let (verdict, bad) = self.judge(job, &id, result);
             summary.count(result, &verdict, bad);
+            found.results.push((id.clone(), result.outcome));
+            // What the runner or its user did is no deviation of the hypervisor.
+            let ours = [
+                Kind::Unavailable,
+                Kind::Spawn,
+                Kind::Interrupted,
+                Kind::NotRun,
+            ];
+            if verdict == Verdict::Unexpected && !result.kind.is_some_and(|k| ours.contains(&k)) {
+                found.deviations.push(Deviation {
+                    id: id.clone(),
+                    outcome: result.outcome,
+                    message: result.diagnostic.message.clone().unwrap_or_default(),
+                });
+            }
             each(&Line {
                 number: job.first + i,
                 title: &self.plan.title(job, &id),
