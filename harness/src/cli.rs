@@ -47,6 +47,18 @@ pub enum Command {
     Check(CheckOptions),
     /// Compare outcomes of runs or TAP files, differences first
     Compare(CompareOptions),
+    /// Join the run directories of shards into one
+    Merge(MergeOptions),
+    /// Write reports of a run that is over
+    Report(ReportOptions),
+    /// Since when cases fail, and which are flaky, from a folder of runs
+    History(HistoryOptions),
+    /// Print the JSON schema of a document that assay reads or writes
+    Schema(SchemaOptions),
+    /// Print completions for a shell
+    Completions(CompletionsOptions),
+    /// Print the manual page
+    Man(ManOptions),
     /// Run one payload on the built-in VMM
     Vmm(Box<crate::vmm::Options>),
     /// Play a recorded console (for the runner's own tests)
@@ -202,9 +214,118 @@ pub struct CompareOptions {
     /// Show cases without a difference too
     #[arg(long)]
     pub all: bool,
-    /// Exit with 1 when a case of the first run fares worse in a later one
-    #[arg(long)]
+    /// Exit with 1 when a later run is worse than the first in this way
+    #[arg(long, value_name = "WHAT")]
+    pub fail_on: Option<FailOn>,
+    /// The same as --fail-on regression
+    #[arg(long, conflicts_with = "fail_on", hide = true)]
     pub fail_on_regression: bool,
+    /// Write the matrix as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Markdown instead of plain text, for merge requests
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// What makes `assay compare` fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FailOn {
+    /// A case passed and is bad now, or is bad and was skipped or not there.
+    Regression,
+    /// The same, or a case passed and is skipped or gone now.
+    Loss,
+    /// Any difference.
+    Difference,
+}
+
+/// `assay merge`
+#[derive(Debug, Args)]
+pub struct MergeOptions {
+    /// Run directories or results.json files
+    #[arg(required = true, num_args = 1.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The run directory to make
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: PathBuf,
+    /// Let a later run have the word on cases that an earlier one holds too
+    #[arg(long)]
+    pub replace: bool,
+    /// Accept that shards are missing
+    #[arg(long)]
+    pub partial: bool,
+    /// Format of standard output [default: pretty on a terminal, else tap]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Write a further report (repeat): ktap=FILE, lava=FILE, ...
+    #[arg(short, long = "output", value_name = "FORMAT=FILE")]
+    pub outputs: Vec<Target>,
+}
+
+/// `assay report`
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// A run directory or results.json, or the name of a run [default: last]
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Format of standard output [default: pretty]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Write to a file instead (repeat): junit=FILE, html=FILE, ...
+    #[arg(short, long = "output", value_name = "FORMAT=FILE")]
+    pub outputs: Vec<Target>,
+    /// Show every case, not only unexpected ones
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `assay history`
+#[derive(Debug, Args)]
+pub struct HistoryOptions {
+    /// A folder of run directories [default: target/assay]
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Look at the last N runs only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: Option<u32>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `assay completions`
+#[derive(Debug, Args)]
+pub struct CompletionsOptions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `assay man`
+#[derive(Debug, Args)]
+pub struct ManOptions {
+    /// Write a page per command into DIR instead of the main page to standard output
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `assay schema`
+#[derive(Debug, Args)]
+pub struct SchemaOptions {
+    /// Which document
+    pub document: SchemaOf,
+}
+
+/// The documents that have a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchemaOf {
+    /// unittests.yaml
+    Manifest,
+    /// expectations/<hypervisor>.yaml
+    Expectations,
+    /// results.json
+    Results,
+    /// A line of `-o jsonl=FILE`
+    Events,
 }
 
 /// `assay replay`

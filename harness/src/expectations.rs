@@ -20,16 +20,23 @@ use crate::again;
 use crate::error::{Error, Result};
 use crate::outcome::{CaseResult, Outcome};
 use glob::{MatchOptions, Pattern};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::Path;
 
-#[derive(Deserialize)]
+/// An entry as it is written.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawEntry {
+pub(crate) struct RawEntry {
+    /// A glob over ids; * stops at a slash, ** does not.
     id: String,
+    /// What is known to become of them: fail, crash, timeout or error.
     outcome: Outcome,
+    /// Why.
     reason: String,
+    /// Where that is written down.
     reference: String,
+    /// Versions of the hypervisor that deviate, such as >=7.2 <9; absent means all.
     #[serde(default)]
     versions: Option<String>,
     #[serde(default)]

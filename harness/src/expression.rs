@@ -207,10 +207,8 @@ impl Expression {
 impl Node {
     fn runs(&self, names: &mut Vec<String>) {
         match self {
-            Node::Outcome(_, run) | Node::New(run) => {
-                if !names.contains(run) {
-                    names.push(run.clone());
-                }
+            Node::Outcome(_, run) | Node::New(run) if !names.contains(run) => {
+                names.push(run.clone());
             }
             Node::Not(a) => a.runs(names),
             Node::And(a, b) | Node::Or(a, b) => {

@@ -18,6 +18,7 @@ pub mod hypervisor;
 pub mod interrupt;
 pub mod ledger;
 pub mod manifest;
+pub mod matrix;
 pub mod outcome;
 pub mod payload;
 pub mod plan;
@@ -33,6 +34,9 @@ pub mod specs;
 pub mod symbols;
 pub mod tap;
 pub mod transcript;
-#[expect(unsafe_code, reason = "KVM takes addresses; each block says why it is sound")]
+#[expect(
+    unsafe_code,
+    reason = "KVM takes addresses; each block says why it is sound"
+)]
 pub mod vmm;
 pub mod workspace;

@@ -14,6 +14,12 @@ fn main() -> ExitCode {
         Command::Hypervisors => command::hypervisors::hypervisors(&cli.place),
         Command::Check(options) => command::check::check(&cli.place, options),
         Command::Compare(options) => command::compare::compare(options),
+        Command::Merge(options) => command::merge::merge(options),
+        Command::Report(options) => command::report::report(&cli.place, options),
+        Command::History(options) => command::history::history(&cli.place, options),
+        Command::Schema(options) => command::shell::schema(options),
+        Command::Completions(options) => command::shell::completions(options),
+        Command::Man(options) => command::shell::man(options),
         Command::Vmm(options) => assay::vmm::run(options),
         Command::Replay(options) => command::replay(options),
     };

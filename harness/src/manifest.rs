@@ -6,6 +6,7 @@
 use crate::arch::Arch;
 use crate::error::{Error, Result, did_you_mean};
 use glob::Pattern;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,38 +21,51 @@ pub const NODEFAULT: &str = "nodefault";
 /// The group of units that break on purpose; not even `-a` runs them.
 pub const SELFCHECK: &str = "selfcheck";
 
-#[derive(Deserialize)]
+/// The file as it is written.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawManifest {
+pub(crate) struct RawManifest {
+    /// Payloads on machines.
     units: Vec<RawUnit>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawUnit {
+    /// Its name, the second segment of its cases' ids.
     unit: String,
+    /// Its architecture.
     arch: Arch,
+    /// Binary in tests-<arch>/src/bin.
     payload: String,
+    /// Words for -g; nodefault runs only when asked for, selfcheck breaks on purpose.
     #[serde(default)]
     groups: Vec<String>,
+    /// The machine.
     #[serde(default)]
     machine: Machine,
+    /// Globs over <topic>/<function>, to take a part of the payload.
     #[serde(default)]
     cases: Vec<String>,
+    /// Limit of a case, in seconds.
     #[serde(default)]
     timeout_s: Option<u32>,
+    /// Limit of the whole unit, in seconds.
     #[serde(default)]
     unit_timeout_s: Option<u32>,
+    /// false is the same as the group nodefault.
     #[serde(default)]
     default: Option<bool>,
+    /// Further words for the guest's command line.
     #[serde(default)]
     args: Option<String>,
+    /// Further units <unit>_<name> whose machines differ in what is stated.
     #[serde(default)]
     variations: BTreeMap<String, Machine>,
 }
 
 /// What a unit asks of its machine. Absent means: the adaptor's usual choice.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Virtual CPUs; 1 when absent.

@@ -1,11 +1,14 @@
 //! What can become of a case, and why.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
 /// The six outcomes. Each planned case gets exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The hypervisor keeps the promise.
@@ -53,7 +56,7 @@ impl fmt::Display for Outcome {
 }
 
 /// The named causes of an outcome that is neither pass nor skip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A check of the case did not hold.
@@ -108,7 +111,7 @@ impl Kind {
 }
 
 /// What the guest or the runner has to say about an outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostic {
     /// What was checked, or what went wrong.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -166,7 +169,7 @@ pub struct CaseResult {
 }
 
 /// One of several attempts at a case.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// What it came to.
     pub outcome: Outcome,

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::hypervisor::auto::Auto;
 use crate::hypervisor::{Boot, Hypervisor, Offer, Unavailable};
 use crate::payload;
+use crate::refine::Shard;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Job {
     pub first: usize,
     /// File name of its console log, in the run directory.
     pub log: String,
+    /// The numbers of its cases in the whole selection, before it was cut into shards.
+    pub places: Vec<usize>,
     /// How often earlier attempts started its machine.
     pub launched: u32,
 }
@@ -45,6 +48,8 @@ pub struct Plan {
     pub cases: usize,
     /// Whether more than one hypervisor is planned: descriptions then begin with its name.
     pub many: bool,
+    /// The part that it is of the whole selection.
+    pub shard: Option<Shard>,
 }
 
 impl Plan {
@@ -107,6 +112,7 @@ fn plan_pairs<'a>(
             image,
             first,
             log,
+            places: (first..=plan.cases).collect(),
             launched: 0,
         });
     }

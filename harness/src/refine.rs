@@ -97,7 +97,7 @@ pub fn refine(plan: Plan, by: &Refinement<'_>) -> Result<Plan> {
     for job in &mut jobs {
         let hypervisor = job.hypervisor.name();
         let unit = job.unit.clone();
-        job.unit.numbers.retain(|&number| {
+        let keeps = |number: usize| {
             let id = unit.id(number);
             let subject = Subject {
                 unit: &unit,
@@ -111,7 +111,13 @@ pub fn refine(plan: Plan, by: &Refinement<'_>) -> Result<Plan> {
             by.expression.is_none_or(|e| e.allows(&subject))
                 && by.failed.is_none_or(failed)
                 && by.shard.is_none_or(|shard| shard.holds(&id))
-        });
+        };
+        let pairs = unit
+            .numbers
+            .iter()
+            .copied()
+            .zip(std::mem::take(&mut job.places));
+        (job.unit.numbers, job.places) = pairs.filter(|(number, _)| keeps(*number)).unzip();
     }
     jobs.retain(|job| !job.unit.numbers.is_empty());
     if let Some(seed) = by.seed {
@@ -136,6 +142,7 @@ pub fn refine(plan: Plan, by: &Refinement<'_>) -> Result<Plan> {
         jobs,
         cases,
         many: plan.many,
+        shard: by.shard,
     })
 }
 
@@ -144,15 +151,16 @@ fn shuffle(mut jobs: Vec<Job>, seed: u64) -> Vec<Job> {
     random.shuffle(&mut jobs);
     let mut parts = Vec::new();
     for mut job in jobs {
-        random.shuffle(&mut job.unit.numbers);
+        let numbers = std::mem::take(&mut job.unit.numbers).into_iter();
+        let mut pairs: Vec<(usize, usize)> = numbers.zip(std::mem::take(&mut job.places)).collect();
+        random.shuffle(&mut pairs);
         let most = match job.unit.unit.arch {
             Arch::S390x => SHUFFLED_S390X,
             Arch::X86 | Arch::Arm64 => usize::MAX,
         };
-        let numbers = std::mem::take(&mut job.unit.numbers);
-        for (i, part) in numbers.chunks(most.min(numbers.len())).enumerate() {
+        for (i, part) in pairs.chunks(most.min(pairs.len())).enumerate() {
             let mut job = job.clone();
-            job.unit.numbers = part.to_vec();
+            (job.unit.numbers, job.places) = part.iter().copied().unzip();
             if i > 0 {
                 job.log = format!("{}-{}.log", job.log.trim_end_matches(".log"), i + 1);
             }

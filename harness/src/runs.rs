@@ -107,6 +107,8 @@ fn of_tap(label: &str, stream: tap::Stream) -> Document {
     Document {
         schema: SCHEMA.into(),
         run: label.into(),
+        shard: None,
+        many: false,
         complete,
         duration_s: 0.0,
         hypervisors: Vec::new(),
@@ -118,11 +120,13 @@ fn of_tap(label: &str, stream: tap::Stream) -> Document {
 pub fn blank() -> Case {
     Case {
         number: 0,
+        place: 0,
         id: String::new(),
         hypervisor: NAMELESS.into(),
         outcome: Outcome::Error,
         verdict: "unexpected".into(),
         known: None,
+        reference: None,
         kind: None,
         need: None,
         groups: Vec::new(),

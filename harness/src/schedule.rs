@@ -31,12 +31,15 @@ struct Room {
     free: usize,
 }
 
+/// Runs a job and tells a listener the id of each case that starts.
+pub type Runner<'a> = dyn Fn(&Job, &dyn Fn(&str)) -> UnitReport + Sync + 'a;
+
 /// Runs all jobs of `plan` by `run`. `watch` hears of progress, from many threads; `release` gets the
 /// report of each job, in plan order, on this thread.
 pub fn schedule(
     plan: &Plan,
     width: Width,
-    run: &(dyn Fn(&Job, &dyn Fn(&str)) -> UnitReport + Sync),
+    run: &Runner<'_>,
     watch: &(dyn Fn(Progress<'_>) + Sync),
     mut release: impl FnMut(usize, UnitReport),
 ) {

@@ -20,7 +20,9 @@ pub fn name(results: &mut [CaseResult], elf: &Path) {
         // the call stands one byte before, perhaps in another function.
         let mut exact = result.kind == Some(Kind::Exception);
         for line in &mut result.diagnostic.details {
-            let Some(address) = address(line) else { continue };
+            let Some(address) = address(line) else {
+                continue;
+            };
             let place = address.wrapping_sub(u64::from(!exact));
             exact = false;
             if let Some(name) = describe(&loader, place) {
@@ -81,7 +83,10 @@ mod tests {
 
     #[test]
     fn paths_lose_what_lies_above_the_workspace() {
-        assert_eq!(relative("/home/a/assay/guest-lib/src/x.rs"), "guest-lib/src/x.rs");
+        assert_eq!(
+            relative("/home/a/assay/guest-lib/src/x.rs"),
+            "guest-lib/src/x.rs"
+        );
         assert_eq!(relative("/b/tests-x86/src/y.rs"), "tests-x86/src/y.rs");
         assert_eq!(relative("src/z.rs"), "src/z.rs");
     }
@@ -96,9 +101,15 @@ mod tests {
         let file = object::File::parse(&*bytes).unwrap();
         let symbol = file
             .symbols()
-            .find(|s| s.name().is_ok_and(|n| n.contains("symbols") && n.contains("relative")))
+            .find(|s| {
+                s.name()
+                    .is_ok_and(|n| n.contains("symbols") && n.contains("relative"))
+            })
             .unwrap();
         let text = describe(&loader, symbol.address()).unwrap();
-        assert!(text.contains("symbols::relative") && text.contains("symbols.rs:"), "{text}");
+        assert!(
+            text.contains("symbols::relative") && text.contains("symbols.rs:"),
+            "{text}"
+        );
     }
 }

@@ -4,9 +4,13 @@ pub mod build;
 pub mod check;
 pub mod compare;
 pub mod debug;
+pub mod history;
 pub mod hypervisors;
 pub mod list;
+pub mod merge;
+pub mod report;
 pub mod run;
+pub mod shell;
 
 use crate::cli::ReplayOptions;
 use crate::error::{Error, Result};

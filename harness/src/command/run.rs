@@ -9,7 +9,7 @@ use crate::error::{Error, Result, exit};
 use crate::expectations::{Deviation, Expectations, Verdict, update};
 use crate::hypervisor::{self, Hypervisor, auto::Auto, replay::Replay};
 use crate::interrupt::Interrupt;
-use crate::outcome::{CaseResult, Kind, Outcome};
+use crate::outcome::CaseResult;
 use crate::plan::{Job, Plan, plan, plan_auto};
 use crate::progress::Bar;
 use crate::refine::{Refinement, refine};
@@ -319,7 +319,7 @@ impl Run<'_> {
             Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Error::usage(format!("cannot write a report: {e}")))
             }
-            _ => Ok(code(&summary)),
+            _ => Ok(summary.code()),
         }
     }
 
@@ -477,6 +477,7 @@ impl Run<'_> {
             }
             each(&Line {
                 number: job.first + i,
+                place: job.places[i],
                 title: &self.plan.title(job, &id),
                 id: &id,
                 unit: &job.unit,
@@ -489,34 +490,5 @@ impl Run<'_> {
                 command: &report.command,
             });
         }
-    }
-}
-
-impl Summary {
-    fn count(&mut self, result: &CaseResult, verdict: &Verdict, bad: bool) {
-        match verdict {
-            Verdict::Known(_) => self.known += 1,
-            _ => *self.outcomes.entry(result.outcome).or_default() += 1,
-        }
-        self.fixed += usize::from(matches!(verdict, Verdict::Fixed(_)));
-        self.flaky += usize::from(matches!(verdict, Verdict::Flaky(_)));
-        self.bad += usize::from(bad);
-        let absent = [Kind::Unavailable, Kind::Interrupted, Kind::NotRun];
-        self.ran += usize::from(
-            result.outcome != Outcome::Skip && !result.kind.is_some_and(|k| absent.contains(&k)),
-        );
-        if let Some(need) = &result.need {
-            *self.needs.entry(need.clone()).or_default() += 1;
-        }
-    }
-}
-
-fn code(summary: &Summary) -> u8 {
-    match summary {
-        s if s.interrupted => exit::INTERRUPTED,
-        s if s.bad > 0 => exit::UNEXPECTED,
-        // Only skips: nothing was tested, and that is never green.
-        s if s.ran == 0 => exit::NOTHING_RAN,
-        _ => exit::OK,
     }
 }

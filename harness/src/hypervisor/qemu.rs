@@ -88,7 +88,11 @@ impl Hypervisor for Qemu {
     }
 
     fn debug(&self, command: &mut CommandLine, port: u16) -> bool {
-        command.args(["-S".to_owned(), "-gdb".to_owned(), format!("tcp:127.0.0.1:{port}")]);
+        command.args([
+            "-S".to_owned(),
+            "-gdb".to_owned(),
+            format!("tcp:127.0.0.1:{port}"),
+        ]);
         true
     }
 

@@ -3,6 +3,8 @@
 use super::{Header, Line, Report, Summary};
 use crate::expectations::Verdict;
 use crate::outcome::{Attempt, CaseResult, Diagnostic, Kind, Outcome};
+use crate::plan::Plan;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
@@ -10,12 +12,18 @@ use std::io::{self, Write};
 pub const SCHEMA: &str = "assay.results/1";
 
 /// A run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Document {
     /// [`SCHEMA`].
     pub schema: String,
     /// The run's name.
     pub run: String,
+    /// `K/N` when it is one of several parts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shard: Option<String>,
+    /// Its cases ran on several hypervisors each: reports put the hypervisor's name first.
+    #[serde(default)]
+    pub many: bool,
     /// A signal or `--fail-fast` ended it before its end.
     pub complete: bool,
     /// Seconds it took.
@@ -27,7 +35,7 @@ pub struct Document {
 }
 
 /// A hypervisor that took part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Its name.
     pub name: String,
@@ -38,10 +46,13 @@ pub struct Host {
 }
 
 /// A case.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Case {
     /// Its number in the plan.
     pub number: usize,
+    /// Its number in the whole selection, of which this run may be a shard.
+    #[serde(default)]
+    pub place: usize,
     /// Its id.
     pub id: String,
     /// The hypervisor's name.
@@ -53,6 +64,9 @@ pub struct Case {
     /// Why a deviation is known, or what the attempts of a flaky case came to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub known: Option<String>,
+    /// Where a known deviation is written down.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reference: Option<String>,
     /// The cause.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kind: Option<Kind>,
@@ -90,21 +104,58 @@ pub struct Case {
 pub struct Json<W> {
     out: W,
     document: Document,
+    write: Writer,
+}
+
+/// Writes a whole document in some format.
+pub type Writer = fn(&Document, &mut dyn Write) -> io::Result<()>;
+
+/// Writes `document` as itself.
+pub fn write(document: &Document, mut out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, document)?;
+    writeln!(out)
 }
 
 impl<W: Write> Json<W> {
     /// A report that writes to `out`.
     pub fn new(out: W) -> Self {
+        Json::with(out, write)
+    }
+
+    /// A report that collects the document and leaves it to `write`.
+    pub fn with(out: W, write: Writer) -> Self {
         let document = Document {
             schema: SCHEMA.into(),
             run: String::new(),
+            shard: None,
+            many: false,
             complete: false,
             duration_s: 0.0,
             hypervisors: Vec::new(),
             cases: Vec::new(),
         };
-        Json { out, document }
+        Json {
+            out,
+            document,
+            write,
+        }
     }
+}
+
+/// The hypervisors of `plan` and their versions.
+pub fn hosts(plan: &Plan) -> Vec<Host> {
+    let mut hosts = Vec::new();
+    for job in &plan.jobs {
+        let host = Host {
+            name: job.hypervisor.name().into(),
+            arch: job.unit.unit.arch.word().into(),
+            version: job.offer.as_ref().ok().map(|o| o.version.clone()),
+        };
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
 }
 
 /// A line as it stands in the document.
@@ -118,20 +169,22 @@ pub fn case(line: &Line<'_>) -> Case {
         console,
         attempts,
     } = line.result.clone();
-    let (verdict, known) = match line.verdict {
-        Verdict::Expected => ("expected", None),
-        Verdict::Known(why) => ("known", Some(format!("{} ({})", why.text, why.reference))),
-        Verdict::Fixed(why) => ("fixed", Some(format!("{} ({})", why.text, why.reference))),
-        Verdict::Flaky(why) => ("flaky", Some(why.clone())),
-        Verdict::Unexpected => ("unexpected", None),
+    let (verdict, known, reference) = match line.verdict {
+        Verdict::Expected => ("expected", None, None),
+        Verdict::Known(why) => ("known", Some(why.text.clone()), Some(why.reference.clone())),
+        Verdict::Fixed(why) => ("fixed", Some(why.text.clone()), Some(why.reference.clone())),
+        Verdict::Flaky(why) => ("flaky", Some(why.clone()), None),
+        Verdict::Unexpected => ("unexpected", None, None),
     };
     Case {
         number: line.number,
+        place: line.place,
         id: line.id.into(),
         hypervisor: line.hypervisor.into(),
         outcome,
         verdict: verdict.into(),
         known,
+        reference,
         kind,
         need,
         groups: line
@@ -158,16 +211,9 @@ pub fn case(line: &Line<'_>) -> Case {
 impl<W: Write> Report for Json<W> {
     fn started(&mut self, header: &Header<'_>) -> io::Result<()> {
         self.document.run = header.run.into();
-        for job in &header.plan.jobs {
-            let host = Host {
-                name: job.hypervisor.name().into(),
-                arch: job.unit.unit.arch.word().into(),
-                version: job.offer.as_ref().ok().map(|o| o.version.clone()),
-            };
-            if !self.document.hypervisors.contains(&host) {
-                self.document.hypervisors.push(host);
-            }
-        }
+        self.document.many = header.plan.many;
+        self.document.shard = header.plan.shard.map(|s| s.to_string());
+        self.document.hypervisors = hosts(header.plan);
         Ok(())
     }
 
@@ -179,8 +225,7 @@ impl<W: Write> Report for Json<W> {
     fn finished(&mut self, summary: &Summary) -> io::Result<()> {
         self.document.complete = !summary.interrupted && !summary.stopped;
         self.document.duration_s = (summary.duration.as_secs_f64() * 1e3).round() / 1e3;
-        serde_json::to_writer_pretty(&mut self.out, &self.document)?;
-        writeln!(self.out)?;
+        (self.write)(&self.document, &mut self.out)?;
         self.out.flush()
     }
 }

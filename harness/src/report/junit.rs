@@ -4,7 +4,9 @@ use super::{Header, Line, Report, Summary};
 use crate::again;
 use crate::expectations::Verdict;
 use crate::outcome::{Attempt, Outcome};
-use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite};
+use quick_junit::{
+    NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestRerun, TestSuite,
+};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -101,7 +103,9 @@ impl<W: Write> Report for Junit<W> {
             let mut rerun = TestRerun::new(NonSuccessKind::Failure);
             rerun.set_message(attempt.text());
             rerun.set_type(attempt.outcome.word());
-            rerun.set_time(Duration::try_from_secs_f64(attempt.duration_ms / 1e3).unwrap_or_default());
+            rerun.set_time(
+                Duration::try_from_secs_f64(attempt.duration_ms / 1e3).unwrap_or_default(),
+            );
             status.add_rerun(rerun);
         }
         let mut case = TestCase::new(line.id, status);

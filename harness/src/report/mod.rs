@@ -2,15 +2,22 @@
 //!
 //! To add a format, implement [`Report`] in a file here and name it in [`Format`] and [`open`].
 
+pub mod html;
 pub mod json;
+pub mod jsonl;
 pub mod junit;
+pub mod ktap;
+pub mod lava;
+pub mod linaro;
+pub mod markdown;
 pub mod pretty;
+pub mod stored;
 pub mod tap;
 
 use crate::catalog::CatalogUnit;
-use crate::error::did_you_mean;
+use crate::error::{did_you_mean, exit};
 use crate::expectations::Verdict;
-use crate::outcome::{CaseResult, Outcome};
+use crate::outcome::{CaseResult, Kind, Outcome};
 use crate::payload::Case;
 use crate::plan::Plan;
 use clap::ValueEnum;
@@ -24,6 +31,8 @@ use std::time::Duration;
 pub struct Line<'a> {
     /// Its number in the plan, from 1.
     pub number: usize,
+    /// Its number in the whole selection, of which this run may be a shard.
+    pub place: usize,
     /// What the report calls it: its id, after the hypervisor's name when there are several.
     pub title: &'a str,
     /// Its id.
@@ -106,6 +115,37 @@ pub struct Summary {
     pub dir: String,
 }
 
+impl Summary {
+    /// Counts a case.
+    pub fn count(&mut self, result: &CaseResult, verdict: &Verdict, bad: bool) {
+        match verdict {
+            Verdict::Known(_) => self.known += 1,
+            _ => *self.outcomes.entry(result.outcome).or_default() += 1,
+        }
+        self.fixed += usize::from(matches!(verdict, Verdict::Fixed(_)));
+        self.flaky += usize::from(matches!(verdict, Verdict::Flaky(_)));
+        self.bad += usize::from(bad);
+        let absent = [Kind::Unavailable, Kind::Interrupted, Kind::NotRun];
+        self.ran += usize::from(
+            result.outcome != Outcome::Skip && !result.kind.is_some_and(|k| absent.contains(&k)),
+        );
+        if let Some(need) = &result.need {
+            *self.needs.entry(need.clone()).or_default() += 1;
+        }
+    }
+
+    /// How the process ends.
+    pub fn code(&self) -> u8 {
+        match self {
+            s if s.interrupted => exit::INTERRUPTED,
+            s if s.bad > 0 => exit::UNEXPECTED,
+            // Only skips: nothing was tested, and that is never green.
+            s if s.ran == 0 => exit::NOTHING_RAN,
+            _ => exit::OK,
+        }
+    }
+}
+
 /// One report of a run.
 pub trait Report {
     /// The plan is made.
@@ -127,6 +167,18 @@ pub enum Format {
     Junit,
     /// One JSON document.
     Json,
+    /// JSON lines, as the run goes.
+    Jsonl,
+    /// KTAP version 1, a subtest per unit.
+    Ktap,
+    /// LAVA signals.
+    Lava,
+    /// What Linaro's parser of kvm-unit-tests results reads (KernelCI, LKFT).
+    Linaro,
+    /// One self-contained page.
+    Html,
+    /// A summary for merge requests.
+    Markdown,
 }
 
 /// `-o FORMAT=FILE`.
@@ -142,17 +194,26 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (word, path) =
-            text.split_once('=').ok_or_else(|| format!("'{text}' is not like junit=FILE"))?;
-        let formats = Format::value_variants().iter().filter_map(Format::to_possible_value);
+        let (word, path) = text
+            .split_once('=')
+            .ok_or_else(|| format!("'{text}' is not like junit=FILE"))?;
+        let formats = Format::value_variants()
+            .iter()
+            .filter_map(Format::to_possible_value);
         let names: Vec<String> = formats.map(|f| f.get_name().to_owned()).collect();
         let format = Format::from_str(word, false).map_err(|_| {
             let hint = did_you_mean(word, names.iter().map(String::as_str));
-            format!("unknown format '{word}'{hint}; known are {}", names.join(", "))
+            format!(
+                "unknown format '{word}'{hint}; known are {}",
+                names.join(", ")
+            )
         })?;
         match path {
             "" => Err(format!("'{text}' names no file")),
-            path => Ok(Target { format, path: path.into() }),
+            path => Ok(Target {
+                format,
+                path: path.into(),
+            }),
         }
     }
 }
@@ -169,5 +230,11 @@ pub fn open<'a>(
         Format::Pretty => Box::new(pretty::Pretty::new(out, color, verbose)),
         Format::Junit => Box::new(junit::Junit::new(out)),
         Format::Json => Box::new(json::Json::new(out)),
+        Format::Jsonl => Box::new(jsonl::JsonLines::new(out)),
+        Format::Ktap => Box::new(json::Json::with(out, ktap::write)),
+        Format::Lava => Box::new(lava::Lava::new(out)),
+        Format::Linaro => Box::new(json::Json::with(out, linaro::write)),
+        Format::Html => Box::new(json::Json::with(out, html::write)),
+        Format::Markdown => Box::new(json::Json::with(out, markdown::write)),
     }
 }
