@@ -57,6 +57,11 @@ pub const NEEDS: &[Need] = &[
     need("arm64.el2", "the payload is entered at EL2"),
     need("arm64.fp", "floating point and Advanced SIMD"),
     need("arm64.fw_cfg", "QEMU's firmware configuration device"),
+    need("arm64.gic_1_of_n", "a GICv3 that routes SPIs to any processor (GICD_TYPER.No1N = 0)"),
+    need(
+        "arm64.gic_one_security_state",
+        "a GIC with one security state (GICD_CTLR.DS = 1)",
+    ),
     need("arm64.gicv2", "a GICv2"),
     need(
         "arm64.gicv3",

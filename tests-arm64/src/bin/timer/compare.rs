@@ -154,7 +154,7 @@ fn wrong_sample(
     wrong: fn(u64, bool, u64, u64) -> bool,
 ) -> Option<(u64, bool, u64, u64)> {
     timer.set_control(TimerControl::ENABLE | TimerControl::IMASK);
-    for _ in 0..100 {
+    for _ in 0..600 {
         let deadline = timer.count() + time::ticks(time::us(50));
         timer.set_deadline(deadline);
         loop {

@@ -78,6 +78,15 @@ impl Iar {
 /// The priority that every interrupt has at first.
 pub const PRIORITY: u8 = 0xa0;
 
+/// What each processor acknowledged and did not end: a case that stops early leaves it behind, and
+/// GICv2 has no other way to find it again.
+static OUTSTANDING: [[AtomicU64; 8]; MAX] = [const { [const { AtomicU64::new(NOTHING) }; 8] }; MAX];
+const NOTHING: u64 = u64::MAX;
+
+fn outstanding() -> &'static [AtomicU64; 8] {
+    &OUTSTANDING[cpus::this().0]
+}
+
 static REDISTRIBUTORS: [AtomicU64; MAX] = [const { AtomicU64::new(0) }; MAX];
 
 /// The interrupt controller, quiet and known.
@@ -91,6 +100,16 @@ pub struct Gic {
 pub struct Gicv2(pub Gic);
 /// A GICv3 or nothing.
 pub struct Gicv3(pub Gic);
+
+/// A processor's interface to a controller that another one quiets; see [`Gic::here`].
+pub struct Interface(core::mem::ManuallyDrop<Gic>);
+
+impl core::ops::Deref for Interface {
+    type Target = Gic;
+    fn deref(&self) -> &Gic {
+        &self.0
+    }
+}
 
 impl Fixture for Gicv2 {
     fn fresh() -> Result<Self, Stop> {
@@ -149,6 +168,19 @@ impl Drop for Gic {
 }
 
 impl Gic {
+    /// The controller for another processor than the one that holds the fixture: it opens this
+    /// processor's interface and leaves everything else as it is.
+    pub fn here() -> Result<Interface, Stop> {
+        let info = &platform::info().gic;
+        let gic = core::mem::ManuallyDrop::new(Gic {
+            version: info.version,
+            distributor: Mmio::new(info.distributor),
+            cpu_interface: Mmio::new(info.cpu_interface.0),
+        });
+        gic.init_cpu();
+        Ok(Interface(gic))
+    }
+
     /// 2 or 3.
     pub fn version(&self) -> u32 {
         self.version
@@ -310,8 +342,20 @@ impl Gic {
         bank.write32(gicd::ICFGR + 4, 0);
     }
 
+    /// Ends what this processor acknowledged and did not end, the last one first.
+    fn end_all(&self) {
+        for slot in outstanding().iter().rev() {
+            let iar = Iar(slot.swap(NOTHING, Ordering::Relaxed));
+            if iar.0 != NOTHING {
+                self.end(iar);
+                self.set_active(iar.intid(), false);
+            }
+        }
+    }
+
     /// Opens this processor's interface: priority mask 0xf0, binary point 0, EOI mode 0.
     pub fn init_cpu(&self) {
+        self.end_all();
         if self.version == 3 {
             let frame = self.redistributor(cpus::this());
             frame.write32(
@@ -454,14 +498,21 @@ impl Gic {
     /// Acknowledges the highest pending interrupt of this processor.
     pub fn acknowledge(&self) -> Iar {
         cpu::dsb();
-        match self.version {
+        let iar = match self.version {
             3 => Iar(sys::IccIar1El1::read() & 0xff_ffff),
             _ => Iar(u64::from(self.cpu_interface.read32(gicc::IAR))),
+        };
+        if !iar.is_spurious() {
+            let free = outstanding().iter().find(|s| s.load(Ordering::Relaxed) == NOTHING);
+            free.inspect(|slot| slot.store(iar.0, Ordering::Relaxed));
         }
+        iar
     }
 
     /// Ends an interrupt.
     pub fn end(&self, iar: Iar) {
+        let known = outstanding().iter().rev().find(|s| s.load(Ordering::Relaxed) == iar.0);
+        known.inspect(|slot| slot.store(NOTHING, Ordering::Relaxed));
         match self.version {
             3 => sys::IccEoir1El1::write(iar.0),
             _ => self.cpu_interface.write32(gicc::EOIR, iar.0 as u32),
