@@ -172,6 +172,9 @@ fn task_switch_exits(vm: &mut NestedVm) -> Verdict {
     gdt.write(16, 0x00cf_9300_0000_ffffu64);
     let descriptor = 0x67 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
     gdt.write(24, descriptor);
+    // Should the switch take place after all, the old task's state must not end up in the payload's TSS.
+    let old = Frames::new(1);
+    vm.vmcb.set(Segment::TR.base(), old.address());
     vm.vmcb.set(Segment::GDTR.base(), gdt.address());
     vm.vmcb.set(Segment::GDTR.limit(), 0xfff);
     unpaged(vm);
