@@ -4,6 +4,7 @@
 //! between two instructions. Combinations that no instruction leaves behind are refused.
 
 use crate::guest_state::each_is_refused;
+use crate::interrupts::Pending;
 use guest_lib::arch::registers::Rflags;
 use guest_lib::arch::vmx::controls;
 use guest_lib::arch::vmx::nested_vm::{Entry, NestedVm, Reason};
@@ -95,7 +96,8 @@ fn each_is_refused_by_event(vm: &mut NestedVm) -> Verdict {
 /// A state other than active is refused while MOV SS or STI blocks events.
 #[case(spec = "SDM 3C 27.3.1.5", needs("x86.vmx.activity_hlt"))]
 fn blocking_needs_an_active_guest(vm: &mut NestedVm) -> Verdict {
-    vm.enable(controls::INTERRUPT_WINDOW)?;
+    vm.enable(controls::EXTERNAL_INTERRUPT_EXITING)?;
+    let _pending = Pending::new(0x67)?;
     vm.set(Field::GUEST_RFLAGS, 2 | Rflags::IF.bits());
     vm.set(Field::ACTIVITY, 1);
     for blocking in [1, 2] {
@@ -105,7 +107,7 @@ fn blocking_needs_an_active_guest(vm: &mut NestedVm) -> Verdict {
     vm.set(Field::INTERRUPTIBILITY, 0);
     expect_eq!(
         vm.enter(),
-        Entry::exited(Reason::INTERRUPT_WINDOW, 0),
+        Entry::exited(Reason::EXTERNAL_INTERRUPT, 0),
         "no blocking"
     )
 }
@@ -114,10 +116,11 @@ fn blocking_needs_an_active_guest(vm: &mut NestedVm) -> Verdict {
 #[case(spec = "SDM 3C 27.3.1.5", needs("x86.vmx.activity_hlt"))]
 fn hlt_needs_privilege_level_zero(vm: &mut NestedVm) -> Verdict {
     use guest_lib::arch::vmx::vmcs::Segment;
-    vm.enable(controls::INTERRUPT_WINDOW)?;
+    vm.enable(controls::EXTERNAL_INTERRUPT_EXITING)?;
+    let _pending = Pending::new(0x68)?;
     vm.set(Field::GUEST_RFLAGS, 2 | Rflags::IF.bits());
     vm.set(Field::ACTIVITY, 1);
-    let window = Entry::exited(Reason::INTERRUPT_WINDOW, 0);
+    let window = Entry::exited(Reason::EXTERNAL_INTERRUPT, 0);
     expect_eq!(vm.enter(), window, "level 0")?;
     vm.set(Field::ACTIVITY, 1);
     vm.set_segment(Segment::Cs, 0x23, 0, 0xffff_ffff, 0xa0fb);
@@ -148,10 +151,11 @@ fn activity_limits_injected_events(vm: &mut NestedVm, row: (u64, u64, &'static s
     vm.set(Field::ENTRY_INSTRUCTION_LENGTH, 2);
     vm.set(Field::ENTRY_EVENT, event);
     vm.set(Field::ACTIVITY, activity);
-    expect_eq!(vm.enter(), Entry::BAD_GUEST, "activity {activity}")?;
-    // The same event into an active guest is delivered, and meets an empty IDT.
-    vm.set(Field::ACTIVITY, 0);
+    // Delivery would meet an empty IDT, and exit.
     vm.set(Field::GUEST_IDTR_LIMIT, 0);
+    expect_eq!(vm.enter(), Entry::BAD_GUEST, "activity {activity}")?;
+    vm.set(Field::ENTRY_EVENT, event);
+    vm.set(Field::ACTIVITY, 0);
     expect_eq!(
         vm.enter().reason(),
         Some(Reason::EXCEPTION_OR_NMI),

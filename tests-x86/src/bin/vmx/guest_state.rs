@@ -216,9 +216,9 @@ fn injected_interrupt_requires_the_interrupt_flag(vm: &mut NestedVm) -> Verdict 
     expect_eq!(vm.registers.rcx, 0x80, "the handler's mark")
 }
 
-/// RIP must be canonical in 64-bit code.
+/// RIP bits 63:48 (63:57) must be equal in 64-bit code.
 #[case(spec = "SDM 3C 27.3.1.4")]
-fn rip_must_be_canonical(vm: &mut NestedVm) -> Verdict {
+fn rip_upper_bits_are_identical(vm: &mut NestedVm) -> Verdict {
     let good = vm.get(Field::GUEST_RIP);
     each_is_refused(
         vm,

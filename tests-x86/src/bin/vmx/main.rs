@@ -7,15 +7,23 @@
 guest_lib::payload!();
 
 mod address_checks;
+mod apic_virtualization;
+mod bitmaps;
 mod capabilities;
 mod control_checks;
+mod control_registers;
+mod ept;
 mod events;
+mod exits;
 mod fields;
 mod guest_activity;
 mod guest_segments;
 mod guest_state;
 mod host_state;
+mod interrupts;
 mod launch;
+mod loads;
 mod modes;
 mod pointers;
+mod timer;
 mod vmxon;

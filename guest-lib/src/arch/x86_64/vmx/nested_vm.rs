@@ -215,6 +215,8 @@ pub enum Before {
 /// A nested guest. See the module's documentation.
 pub struct NestedVm {
     launched: bool,
+    /// Asked once: a case may have a handler for #GP later.
+    has_debugctl: bool,
     trouble: Cell<Option<(Field, VmFail)>>,
     start: u64,
     /// The guest's registers.
@@ -553,7 +555,11 @@ impl NestedVm {
             idtr: segments::idtr(),
             ldtr: segments::ldtr(),
             dr7: cpu::read_dr7(),
-            debugctl: msr::read(msr::DEBUGCTL).unwrap_or(0),
+            debugctl: if self.has_debugctl {
+                msr::read(msr::DEBUGCTL).unwrap_or(u64::MAX)
+            } else {
+                0
+            },
             rflags: self.registers.host_flags,
         });
         segments::reload();
@@ -758,6 +764,7 @@ impl Fixture for NestedVm {
         let vmcs = operation.current_vmcs()?;
         let mut vm = NestedVm {
             launched: false,
+            has_debugctl: msr::read(msr::DEBUGCTL).is_ok(),
             trouble: Cell::new(None),
             start: 0,
             registers: Registers::default(),
