@@ -70,8 +70,6 @@ snippets! {
     LDUR_W arm64_s_ldur arm64_e_ldur "add x1, x1, #4\nldur w0, [x1, #-4]\nsub x1, x1, #4";
     /// LDR W0 with a register offset: x1 + (w3 << 2).
     LDR_OFFSET arm64_s_ldro arm64_e_ldro "ldr w0, [x1, w3, uxtw #2]";
-    /// LDTR W0: as EL0 would.
-    LDTR_W arm64_s_ldtr arm64_e_ldtr "ldtr w0, [x1]";
     /// LDR W0, post-indexed by 4.
     LDR_POST arm64_s_ldrpost arm64_e_ldrpost "ldr w0, [x1], #4";
     /// LDR W0, pre-indexed by 4.
@@ -80,16 +78,12 @@ snippets! {
     LDRB_POST arm64_s_ldrbpost arm64_e_ldrbpost "ldrb w0, [x1], #1";
     /// LDP W0, W2.
     LDP_W arm64_s_ldpw arm64_e_ldpw "ldp w0, w2, [x1]";
-    /// LDP X0, X2.
-    LDP_X arm64_s_ldpx arm64_e_ldpx "ldp x0, x2, [x1]";
     /// LDPSW X0, X2.
     LDPSW arm64_s_ldpsw arm64_e_ldpsw "ldpsw x0, x2, [x1]";
     /// LDR S0.
     LDR_S arm64_s_ldrs arm64_e_ldrs "ldr s0, [x1]";
     /// LDR D0.
     LDR_D arm64_s_ldrd arm64_e_ldrd "ldr d0, [x1]";
-    /// LDR Q0.
-    LDR_Q arm64_s_ldrq arm64_e_ldrq "ldr q0, [x1]";
     /// LD1 of one lane of four bytes.
     LD1_LANE arm64_s_ld1 arm64_e_ld1 "ld1 {{v0.s}}[1], [x1]";
     /// LDR WZR.
