@@ -37,6 +37,7 @@ pub mod expect;
 pub mod memory;
 pub mod prelude;
 pub mod runner;
+pub mod service;
 pub mod sync;
 pub mod time;
 

@@ -207,6 +207,8 @@ impl Filler {
         } else {
             page
         });
+        // Counted before the guest wakes up and may ask.
+        book.served.fetch_add(1, Ordering::SeqCst);
         let failed = if self.minor {
             let mut go_on = Continue {
                 start: at,
@@ -225,9 +227,9 @@ impl Filler {
             // SAFETY: `from` holds a page, and the target lies in the registered region.
             unsafe { ioctl_with_mut_ref(&self.fd, UFFDIO_COPY(), &mut copy) }
         };
-        // EEXIST: two processors touched the page at once and the first filled it.
-        if failed == 0 {
-            book.served.fetch_add(1, Ordering::SeqCst);
+        // EEXIST: two processors touched the page at once and the first one's fault filled it.
+        if failed != 0 {
+            book.served.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
