@@ -9,7 +9,7 @@ use crate::error::{Error, Result, exit};
 use crate::expectations::{Deviation, Expectations, Verdict, update};
 use crate::hypervisor::{self, Hypervisor, auto::Auto, replay::Replay};
 use crate::interrupt::Interrupt;
-use crate::outcome::CaseResult;
+use crate::outcome::{CaseResult, Kind, Outcome};
 use crate::plan::{Job, Plan, plan, plan_auto};
 use crate::progress::Bar;
 use crate::refine::{Refinement, refine};
