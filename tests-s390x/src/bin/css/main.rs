@@ -6,6 +6,7 @@
 guest_lib::payload!();
 
 mod functions;
+mod keys;
 mod measurement;
 mod operands;
 mod program;

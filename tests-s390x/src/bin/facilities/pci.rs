@@ -99,3 +99,188 @@ fn pcilg_of_an_unknown_handle_is_code_3() -> Verdict {
     }
     Ok(())
 }
+
+const QUERY_GROUP: u16 = 0x0004;
+const SET: u16 = 0x0005;
+const ENABLE: u8 = 0;
+const DISABLE: u8 = 1;
+/// The configuration space.
+const CONFIGURATION: u8 = 15;
+
+/// The first PCI function, disabled again when dropped.
+struct Function {
+    handle: u32,
+    id: u32,
+    vendor: u16,
+}
+
+impl Function {
+    /// SET PCI FUNCTION with an operation and a number of DMA address spaces: the response.
+    fn set(&mut self, handle: u32, operation: u8, spaces: u8) -> Result<u16, Fault> {
+        let page = block(32, SET, 32);
+        page.write(16, handle);
+        page.write(22, operation);
+        page.write(23, spaces);
+        clp(page.address())?;
+        let response = page.read(34);
+        if response == DONE {
+            self.handle = page.read(48);
+        }
+        Ok(response)
+    }
+}
+
+impl Fixture for Function {
+    fn fresh() -> Result<Self, Stop> {
+        let page = block(32, LIST, 4064);
+        expect_eq!(clp(page.address())?.cc, 0)?;
+        if page.read::<u16>(32) < 48 {
+            return skip("s390x.zpci");
+        }
+        let (vendor, id, handle) = (page.read(66), page.read(72), page.read(76));
+        Ok(Function { handle, id, vendor })
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        // Refused when it is disabled.
+        let _ = self.set(self.handle, DISABLE, 0);
+    }
+}
+
+/// The list has entries of 16 bytes, names the function, and ends.
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
+fn list_names_the_function(function: &mut Function) -> Verdict {
+    let page = block(32, LIST, 4064);
+    clp(page.address())?;
+    expect_eq!(
+        (page.read::<u8>(63), page.read::<u64>(48)),
+        (16, 0),
+        "entry size, resume token"
+    )?;
+    expect_eq!((page.read::<u16>(32) - 32) % 16, 0, "whole entries")?;
+    expect_eq!(
+        (page.read::<u32>(72), page.read::<u32>(76)),
+        (function.id, function.handle)
+    )
+}
+
+/// A list request with a format, reserved bits, an unknown resume token or an answer that holds no
+/// whole entry is answered with a code that is not success.
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"), rows(
+    format: (4, 0x1000_0000, 4064), reserved: (8, 1, 4064), token: (20, 0x7777, 4064),
+    short_answer: (4, 0, 40), partial_entry: (4, 0, 56),
+))]
+fn bad_list_request_is_answered((at, value, answer): (usize, u32, u16)) -> Verdict {
+    let page = block(32, LIST, answer);
+    page.write(at, value);
+    clp(page.address())?;
+    expect_ne!(page.read::<u16>(34), DONE)?;
+    let good = block(32, LIST, 4064);
+    clp(good.address())?;
+    expect_eq!(good.read::<u16>(34), DONE)
+}
+
+/// A request of another length than its command has is answered with a code that is not success.
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"), rows(
+    list: (LIST, 4000), query: (QUERY, 160), group: (QUERY_GROUP, 64), set: (SET, 32),
+))]
+fn wrong_request_length_is_answered((command, answer): (u16, u16)) -> Verdict {
+    let page = block(40, command, answer);
+    clp(page.address())?;
+    expect_ne!(page.read::<u16>(42), DONE)
+}
+
+/// A query of the function tells the id that the list tells.
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
+fn query_describes_the_function(function: &mut Function) -> Verdict {
+    let page = block(32, QUERY, 160);
+    page.write(16, function.handle);
+    expect_eq!(clp(page.address())?.cc, 0)?;
+    expect_eq!(
+        (page.read::<u16>(34), page.read::<u32>(52)),
+        (DONE, function.id)
+    )
+}
+
+/// A query of a group that nobody has is answered with a code that is not success.
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
+fn query_of_an_unknown_group_is_answered() -> Verdict {
+    let page = block(32, QUERY_GROUP, 64);
+    page.write(19, 0xeeu8);
+    clp(page.address())?;
+    expect_ne!(page.read::<u16>(34), DONE)
+}
+
+/// Enabling gives a handle with its first bit set, once; disabling takes it back, once.
+#[case(spec = "Linux-s390 CLP", needs("s390x.zpci"))]
+fn function_is_enabled_and_disabled(function: &mut Function) -> Verdict {
+    let disabled = function.handle;
+    expect_ne!(
+        function.set(disabled, ENABLE, 0)?,
+        DONE,
+        "without an address space"
+    )?;
+    expect_ne!(function.set(disabled, ENABLE, 2)?, DONE, "with two")?;
+    expect_eq!(function.set(disabled, ENABLE, 1)?, DONE, "with one")?;
+    let enabled = function.handle;
+    expect_eq!(
+        (disabled >> 31, enabled >> 31),
+        (0, 1),
+        "{disabled:#x}, {enabled:#x}"
+    )?;
+    expect_ne!(function.set(enabled, ENABLE, 1)?, DONE, "twice")?;
+    expect_ne!(
+        function.set(disabled, ENABLE, 1)?,
+        DONE,
+        "by the old handle"
+    )?;
+    expect_eq!(function.set(enabled, DISABLE, 0)?, DONE)?;
+    expect_eq!(function.handle >> 31, 0)?;
+    expect_ne!(
+        function.set(enabled, DISABLE, 0)?,
+        DONE,
+        "by the enabled handle"
+    )
+}
+
+/// PCI LOAD from a disabled function is condition code 3; enabled, the configuration space has the
+/// vendor that the list tells.
+#[case(spec = "Linux-s390 PCILG", needs("s390x.zpci"))]
+fn pcilg_of_a_disabled_function_is_refused(function: &mut Function) -> Verdict {
+    expect_eq!(pcilg(function.handle, CONFIGURATION, 2, 0)?.cc, 3)?;
+    expect_eq!(function.set(function.handle, ENABLE, 1)?, DONE)?;
+    let ran = pcilg(function.handle, CONFIGURATION, 2, 0)?;
+    expect_eq!(
+        (ran.cc, (ran.registers[4] as u16).swap_bytes()),
+        (0, function.vendor)
+    )
+}
+
+/// A length of zero, one that crosses a doubleword, and three bytes of configuration space are
+/// operand exceptions.
+#[case(spec = "Linux-s390 PCILG", needs("s390x.zpci"))]
+fn pcilg_lengths_are_checked(function: &mut Function) -> Verdict {
+    expect_eq!(function.set(function.handle, ENABLE, 1)?, DONE)?;
+    let handle = function.handle;
+    for (space, length, offset) in [(0, 0, 0), (0, 8, 4), (0, 9, 0), (CONFIGURATION, 3, 0)] {
+        let refused = pcilg(handle, space, length, offset).err();
+        expect_eq!(
+            refused,
+            Some(Fault::OPERAND),
+            "space {space}, {length} bytes at {offset}"
+        )?;
+    }
+    expect_eq!(pcilg(handle, CONFIGURATION, 4, 0)?.cc, 0)
+}
+
+/// An address space that no function has is condition code 1.
+#[case(spec = "Linux-s390 PCILG", needs("s390x.zpci"))]
+fn pcilg_of_an_unknown_space_is_code_1(function: &mut Function) -> Verdict {
+    expect_eq!(function.set(function.handle, ENABLE, 1)?, DONE)?;
+    for space in [6, 7, 14] {
+        expect_eq!(pcilg(function.handle, space, 4, 0)?.cc, 1, "space {space}")?;
+    }
+    expect_eq!(pcilg(function.handle, CONFIGURATION, 4, 0)?.cc, 0)
+}

@@ -29,6 +29,19 @@ fn absent_queue_is_not_available(function: u64) -> Verdict {
     expect_eq!((ran.cc, response(&ran)), (3, 1))
 }
 
+/// Without the facilities the instruction is an operation exception.
+#[case(spec = "Linux-s390 AP")]
+fn pqap_exists_with_its_facility() -> Verdict {
+    use guest_lib::arch::registers::facility;
+    let absent = pqap(TAPQ, 0, 0).err() == Some(Fault::OPERATION);
+    note!("facilities 12 {} and 15 {}", facility(12), facility(15));
+    // The facilities announce functions; the instructions can be there without them.
+    expect!(
+        !absent || !facility(12) && !facility(15),
+        "the instruction is absent"
+    )
+}
+
 /// PQAP is privileged.
 #[case(spec = "Linux-s390 AP", needs("s390x.ap"))]
 fn pqap_is_privileged() -> Verdict {

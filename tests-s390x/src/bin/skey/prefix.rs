@@ -61,3 +61,21 @@ fn fetch_protection_override(area: &mut PrefixArea, (at, permitted): (u64, bool)
         false => expect_eq!((answer, now), (Err(Fault::PROTECTION), before)),
     }
 }
+
+/// The override goes by the virtual address: through a high page, low storage stays protected.
+#[case(spec = "SA22-7832 3 Fetch-Protection-Override Control")]
+fn remapped_operand_is_refused(area: &mut PrefixArea) -> Verdict {
+    const HIGH: u64 = 1 << 40;
+    const AT: u64 = 2040;
+    let before = area.current()?;
+    let mut space = guest_lib::arch::paging::AddressSpace::identity();
+    space.map(HIGH, 0);
+    guest_lib::arch::lowcore::write32(AT, area.address() as u32);
+    let _override = cr0_with(Cr0::FETCH_PROTECTION_OVERRIDE);
+    skey::set(0, Skey::acc(1).fetch())?;
+    let answer = space.run(|| with_psw_key(2, || cpu::set_prefix(HIGH + AT)));
+    let now = area.current()?;
+    area.back()?;
+    skey::set(0, Skey::acc(0))?;
+    expect_eq!((answer, now), (Err(Fault::PROTECTION), before))
+}

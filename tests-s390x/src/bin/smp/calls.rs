@@ -29,6 +29,13 @@ const EMERGENCY: Call = Call {
     code: external_code::EMERGENCY_SIGNAL,
 };
 
+/// Accepted by a target in the wait state, among others.
+const CONDITIONAL: Call = Call {
+    order: sigp::CONDITIONAL_EMERGENCY_SIGNAL,
+    mask: Cr0::EMERGENCY_SIGNAL,
+    code: external_code::EMERGENCY_SIGNAL,
+};
+
 fn is_from_boot(what: Option<Interruption>, expected: u16) -> bool {
     matches!(what, Some(Interruption::External { code, cpu, .. })
         if code == expected && cpu == smp::address(0))
@@ -51,7 +58,7 @@ fn call_is_delivered_once(other: &mut Other, call: Call) -> Verdict {
 
 /// A target in the wait state is woken.
 #[case(spec = "SA22-7832 4 External Call", needs("cpus>=2"), rows(
-    external_call: EXTERNAL, emergency_signal: EMERGENCY,
+    external_call: EXTERNAL, emergency_signal: EMERGENCY, conditional: CONDITIONAL,
 ))]
 fn call_ends_the_wait_state(other: &mut Other, call: Call) -> Verdict {
     static WAITING: AtomicBool = AtomicBool::new(false);
