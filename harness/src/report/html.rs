@@ -382,7 +382,12 @@ impl Logs {
             return Vec::new();
         };
         let rest = lines[from..].iter().enumerate();
-        rest.take_while(|(i, line)| *i == 0 || !line.starts_with("# start "))
+        let next = |line: &str| {
+            ["# start ", "# assay: launch "]
+                .iter()
+                .any(|p| line.starts_with(p))
+        };
+        rest.take_while(|(i, line)| *i == 0 || !next(line))
             .take(EXCERPT)
             .map(|(_, line)| line.clone())
             .collect()

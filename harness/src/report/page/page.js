@@ -75,7 +75,7 @@
     apply(false);
     close();
     const at = /^(\d+):(\d+)$/.exec(p.get("open") || "");
-    const button = at && body.querySelector(`tr[data-r="${at[1]}"] button[data-c="${at[2]}"]`);
+    const button = at && body.querySelector(`tr[data-r="${at[1]}"]:not([hidden]) button[data-c="${at[2]}"]`);
     if (button) {
       show(button);
       button.scrollIntoView({ block: "center" });
