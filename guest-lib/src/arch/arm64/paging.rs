@@ -245,7 +245,7 @@ impl Space {
 
     fn slot(&mut self, address: u64, level: u32) -> *mut u64 {
         assert!(
-            address >= PRIVATE && address < 1 << 48,
+            (PRIVATE..1 << 48).contains(&address),
             "{address:#x} belongs to the runtime"
         );
         let mut table = self.root.address();

@@ -63,7 +63,7 @@ fn stolen_time_is_whole_or_absent() -> Verdict {
     let reported = answer(id::PV_TIME_FEATURES, id::PV_TIME_ST) >= 0;
     let place = call(id::PV_TIME_ST, 0)[0];
     match reported {
-        true => expect_eq!(place as i64 == -1 || place % 64 == 0, true, "place {place:#x}"),
+        true => expect_eq!(place as i64 == -1 || place.is_multiple_of(64), true, "place {place:#x}"),
         false => expect_eq!(place as i32, NOT_SUPPORTED),
     }
 }

@@ -356,6 +356,7 @@ global_asm!(
     main = sym guest_main,
 );
 
+#[expect(clippy::borrowed_box, reason = "a thin pointer, as the asm passes it")]
 extern "C" fn guest_main(closure: &Box<dyn Fn() -> u64>) -> u64 {
     closure()
 }
