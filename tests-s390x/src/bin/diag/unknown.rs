@@ -24,10 +24,11 @@ fn code_may_be_in_a_register() -> Verdict {
     watchdog: 0x288, reset: 0x308, control_program_name: 0x318, notify: 0x500, unknown: 0xabcd,
 ))]
 fn diagnose_is_privileged(code: u64) -> Verdict {
-    // Operands that no function code could take for something destructive.
-    let refused = fault::catch_user(|| diagnose(code, 1, 1, 1).err())?;
+    // Operands that no function code could take for something destructive: no page at 1, no reset or
+    // watchdog action 0xffff.
+    let refused = fault::catch_user(|| diagnose(code, 1, 1, 0xffff).err())?;
     expect_eq!(refused, Some(Fault::PRIVILEGED_OPERATION))?;
-    let supervisor = diagnose(code, 1, 1, 1).err();
+    let supervisor = diagnose(code, 1, 1, 0xffff).err();
     expect_ne!(supervisor, Some(Fault::PRIVILEGED_OPERATION))
 }
 

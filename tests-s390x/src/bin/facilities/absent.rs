@@ -15,7 +15,7 @@ use guest_lib::prelude::*;
     pfmf: (8, &[0xb9af, 0x0042]),
     ptf: (11, &[0xb9a2, 0x0040]),
     clp: (69, &[0xb9a0, 0x8042]),
-    sthyi: (74, &[0xb256, 0x0046]),
+    sthyi: (74, &[0xb256, 0x0042]),
     stckf: (25, &[0xb27c, 0x2000]),
     ptff: (28, &[0x0104]),
     lat: (49, &[0xe340, 0x2000, 0x0085]),
