@@ -277,7 +277,9 @@ pub const NEEDS: &[Need] = &[
     need("x86.vmx.x2apic_mode", "VMX control: x2apic mode"),
     need("x86.vmx.xsaves", "VMX control: xsaves"),
     need("x86.x2apic", "x2APIC mode"),
+    need("x86.xapic", "the local APIC in xAPIC mode"),
     need("x86.xsave", "XSAVE"),
+    need("x86.xsaves", "XSAVES"),
 ];
 
 #[cfg(test)]

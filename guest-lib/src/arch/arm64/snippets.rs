@@ -126,8 +126,6 @@ snippets! {
     STR_S arm64_s_strs arm64_e_strs "str s0, [x1]";
     /// STR W30 to the stack pointer, which holds the device's address meanwhile.
     STR_W30_SP arm64_s_strw30 arm64_e_strw30 "mov x9, sp\nmov sp, x1\nstr w30, [sp]\nmov sp, x9";
-    /// LDTR W0 at EL0 with REV32 undone by nobody: what a big-endian access gives.
-    LDR_W_SVC arm64_s_ldrwsvc arm64_e_ldrwsvc "ldr w0, [x1]\nsvc #1";
 }
 
 // State and control flow.

@@ -73,17 +73,18 @@ fn frames_keep_their_own_state(gic: &mut Gicv3) -> Verdict {
     Ok(())
 }
 
-/// All processors read all frames at once and see the same.
+/// Several processors read all frames at once and see the same.
 #[case(spec = "IHI0069 12.11 GICR_TYPER", needs("arm64.gicv3", "cpus>=2"))]
 fn every_cpu_sees_every_frame(gic: &mut Gicv3) -> Verdict {
     let gic = &*gic;
     let here: Vec<u64> = gic.redistributors().iter().map(|r| r.1).collect();
-    let seen = cpus::on_all(|_| {
-        (0..20)
+    let readers = cpus::all().take(4);
+    let seen = cpus::on_each(readers.clone(), |_| {
+        (0..10)
             .map(|_| gic.redistributors().iter().map(|r| r.1).collect::<Vec<_>>())
             .all(|typers| typers == here)
     })?;
-    expect_eq!(seen, vec![true; cpus::count()])
+    expect_eq!(seen, vec![true; readers.count()])
 }
 
 /// Read-only registers of a frame keep their value whatever is written.
@@ -172,6 +173,8 @@ fn ppi_pends_on_the_frames_cpu(gic: &mut Gicv3) -> Verdict {
             iar.intid()
         })?;
         expect_eq!(there, ppi, "on CPU {}", cpu.0)?;
+        // One at a time: processors that only wait for work slow an emulator down.
+        cpus::park_all().map_err(|c| Failure::new(format!("CPU {} stays on", c.0)))?;
     }
     Ok(())
 }
