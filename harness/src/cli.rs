@@ -61,6 +61,9 @@ pub enum Command {
     Man(ManOptions),
     /// Run one payload on the built-in VMM
     Vmm(Box<crate::vmm::Options>),
+    /// Run QEMU and answer the guest's service requests
+    #[command(hide = true)]
+    Supervise(crate::supervisor::Options),
     /// Play a recorded console (for the runner's own tests)
     #[command(hide = true)]
     Replay(ReplayOptions),

@@ -24,6 +24,7 @@ pub mod payload;
 pub mod plan;
 pub mod process;
 pub mod progress;
+pub mod qmp;
 pub mod refine;
 pub mod report;
 pub mod run;
@@ -32,6 +33,7 @@ pub mod schedule;
 pub mod select;
 pub mod specs;
 pub mod symbols;
+pub mod supervisor;
 pub mod tap;
 pub mod transcript;
 #[expect(

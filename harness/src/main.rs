@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Completions(options) => command::shell::completions(options),
         Command::Man(options) => command::shell::man(options),
         Command::Vmm(options) => assay::vmm::run(options),
+        Command::Supervise(options) => assay::supervisor::run(options),
         Command::Replay(options) => command::replay(options),
     };
     ExitCode::from(result.unwrap_or_else(|error| {

@@ -5,6 +5,7 @@
 
 use crate::arch::Arch;
 use crate::error::{Error, Result, did_you_mean};
+use assay_protocol::need::NEEDS;
 use glob::Pattern;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,9 @@ pub struct Machine {
     /// Memory in MiB; 256 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,
+    /// KiB of memory on top of that: for a size that is not a whole number of MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_extra_kib: Option<u32>,
     /// Machine model: `pc`, `q35`, `microvm`, `virt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
@@ -103,6 +107,10 @@ pub struct Machine {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[serde(default)]
     pub devices: Vec<String>,
+    /// Services that its cases ask the host for; the host offers those of them that it has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
+    pub services: Vec<String>,
 }
 
 impl Machine {
@@ -124,6 +132,7 @@ impl Machine {
         Machine {
             cpus: over.cpus.or(self.cpus),
             memory_mib: over.memory_mib.or(self.memory_mib),
+            memory_extra_kib: over.memory_extra_kib.or(self.memory_extra_kib),
             machine: over.machine.clone().or_else(|| self.machine.clone()),
             gic: over.gic.or(self.gic),
             its: over.its.or(self.its),
@@ -133,6 +142,7 @@ impl Machine {
             cpu: over.cpu.clone().or_else(|| self.cpu.clone()),
             cpu_features: list(&self.cpu_features, &over.cpu_features),
             devices: list(&self.devices, &over.devices),
+            services: list(&self.services, &over.services),
         }
     }
 }
@@ -285,6 +295,13 @@ fn check_machine(arch: Arch, machine: &Machine, at: &str) -> Result<()> {
         && ![2, 3, 4].contains(&gic)
     {
         return wrong(format!("gic: {gic} is not 2, 3 or 4"));
+    }
+    for service in &machine.services {
+        let known = || NEEDS.iter().filter_map(|n| n.word.strip_prefix("service."));
+        if !known().any(|word| word == service) {
+            let hint = did_you_mean(service, known());
+            return wrong(format!("services: no service is called '{service}'{hint}"));
+        }
     }
     let models: &[&str] = match arch {
         Arch::X86 => &["pc", "q35", "microvm"],

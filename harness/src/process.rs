@@ -236,7 +236,7 @@ pub fn ended(status: ExitStatus) -> std::result::Result<i32, i32> {
     unsafe_code,
     reason = "only the child itself can ask for its parent-death signal"
 )]
-fn die_with_parent(process: &mut Command) {
+pub(crate) fn die_with_parent(process: &mut Command) {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.

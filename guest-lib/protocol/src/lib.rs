@@ -18,4 +18,5 @@ pub mod id;
 pub mod line;
 pub mod need;
 pub mod service;
+pub mod stamp;
 pub mod table;

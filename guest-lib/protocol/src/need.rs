@@ -151,6 +151,10 @@ pub const NEEDS: &[Need] = &[
         "the host migrates the machine while it runs",
     ),
     need(
+        "service.migrate_postcopy",
+        "the host migrates the machine and sends the rest of its memory afterwards",
+    ),
+    need(
         "service.mmio_counter",
         "the host offers an MMIO page that counts accesses",
     ),

@@ -96,14 +96,58 @@ impl Hypervisor for Qemu {
         true
     }
 
+    fn services(&self, unit: &Unit) -> Vec<&'static str> {
+        SERVICES
+            .iter()
+            .filter(|(_, archs)| archs.contains(&unit.arch))
+            .map(|(name, _)| *name)
+            .filter(|name| unit.machine.services.iter().any(|asked| asked == name))
+            .collect()
+    }
+
+    /// A unit that asks for services runs under `assay supervise`; all others run QEMU itself.
     fn command(&self, launch: &Launch<'_>) -> CommandLine {
+        let machine = self.machine(launch);
+        match self.services(launch.unit).is_empty() {
+            true => machine,
+            false => supervised(machine),
+        }
+    }
+}
+
+/// What a QEMU can be asked for over its machine protocol, and on which architectures.
+const SERVICES: &[(&str, &[Arch])] = &[
+    ("inject", &[Arch::X86, Arch::S390x]),
+    ("migrate", &Arch::ALL),
+    ("migrate_postcopy", &Arch::ALL),
+    ("save_restore", &Arch::ALL),
+];
+
+/// Names a fault that the supervisor makes in the migration stream: for the tests of the cases.
+pub const SABOTAGE: &str = "ASSAY_QEMU_SABOTAGE";
+
+/// `machine`, with someone beside it who answers the guest.
+fn supervised(machine: CommandLine) -> CommandLine {
+    let assay = std::env::current_exe().unwrap_or_else(|_| "assay".into());
+    let mut command = CommandLine::new(assay);
+    command.arg("supervise");
+    if let Ok(word) = std::env::var(SABOTAGE) {
+        command.args(["--sabotage".to_owned(), word]);
+    }
+    command.arg("--").arg(machine.program).args(machine.args);
+    command
+}
+
+impl Qemu {
+    /// QEMU with everything that the unit asks for.
+    fn machine(&self, launch: &Launch<'_>) -> CommandLine {
         let (unit, machine) = (launch.unit, &launch.unit.machine);
         let mut command = CommandLine::new(program(unit.arch));
         command.args(["-accel", self.accelerator]);
         command.args(["-machine".to_owned(), model(unit.arch, machine)]);
         command.args(["-cpu".to_owned(), cpu(machine)]);
         command.args(["-smp".to_owned(), machine.cpus().to_string()]);
-        command.args(["-m".to_owned(), machine.memory_mib().to_string()]);
+        command.args(["-m".to_owned(), memory(machine)]);
         command.args([
             "-display",
             "none",
@@ -134,6 +178,17 @@ impl Hypervisor for Qemu {
         command.arg("-kernel").arg(launch.image);
         command.args(["-append", launch.guest_args]);
         command
+    }
+}
+
+/// The value of `-m`.
+fn memory(machine: &Machine) -> String {
+    match machine.memory_extra_kib {
+        None | Some(0) => machine.memory_mib().to_string(),
+        Some(extra) => format!(
+            "{}K",
+            u64::from(machine.memory_mib()) * 1024 + u64::from(extra)
+        ),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod fault;
 pub mod fw_cfg;
 pub mod gic;
 pub mod interrupts;
+pub mod keep;
 pub mod mmio;
 pub mod nested;
 pub mod paging;

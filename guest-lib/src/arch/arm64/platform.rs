@@ -368,6 +368,7 @@ mod pl011 {
     pub const FR: u64 = 0x18;
     pub const CR: u64 = 0x30;
     pub const BUSY: u32 = 1 << 3;
+    pub const RXFE: u32 = 1 << 4;
     pub const TXFF: u32 = 1 << 5;
 }
 
@@ -416,6 +417,31 @@ pub fn console_write(bytes: &[u8]) {
         }
     }
 }
+
+/// A byte that was typed on the console.
+pub fn console_read() -> Option<u8> {
+    match info().uart {
+        Uart::None => None,
+        Uart::Pl011(base) => {
+            let device = Mmio::new(base);
+            let empty = device.read32(pl011::FR) & pl011::RXFE != 0;
+            (!empty).then(|| device.read32(pl011::DR) as u8)
+        }
+        Uart::Ns16550(base, shift, width) => {
+            if line_status(ns16550(base, shift, width, 5)) & 1 == 0 {
+                return None;
+            }
+            let (data, wide) = ns16550(base, shift, width, 0);
+            Some(match wide {
+                true => Mmio::new(data).read32(0) as u8,
+                false => Mmio::new(data).read8(0),
+            })
+        }
+    }
+}
+
+/// Lets the console take input or not; these always do.
+pub fn console_listen(_on: bool) {}
 
 /// Waits until the console has sent everything.
 pub fn console_drain() {

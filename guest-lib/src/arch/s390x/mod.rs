@@ -8,6 +8,7 @@ pub mod diag;
 pub mod exec;
 pub mod fault;
 pub mod interrupts;
+pub mod keep;
 pub mod lowcore;
 mod mem;
 pub mod paging;

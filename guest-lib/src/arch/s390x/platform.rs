@@ -80,6 +80,46 @@ pub fn console_write(text: &[u8]) {
     }
 }
 
+static mut INPUT_SCCB: Sccb = Sccb::new();
+/// What of the input SCCB is unread: from, to.
+static mut INPUT: (usize, usize) = (0, 0);
+
+/// Lets the console take input or not. Input announces itself by a service signal, which no case
+/// expects: so it is on only while somebody waits for it, and what is left of it is dropped.
+pub fn console_listen(on: bool) {
+    // SAFETY: S3; one processor asks the host at a time, and nothing prints meanwhile.
+    let sccb = unsafe { &mut *(&raw mut INPUT_SCCB) };
+    sccb.clear(28);
+    sccb.0[10..12].copy_from_slice(&4u16.to_be_bytes());
+    let receive = if on { 0x0000_0040u32 } else { 0 };
+    sccb.0[12..16].copy_from_slice(&receive.to_be_bytes());
+    sccb.0[16..20].copy_from_slice(&0x4000_0040u32.to_be_bytes());
+    sclp::run(sclp::WRITE_EVENT_MASK, sccb);
+    // SAFETY: as above.
+    unsafe { INPUT = (0, 0) };
+}
+
+/// A byte that was typed on the console. Only while it listens.
+pub fn console_read() -> Option<u8> {
+    // SAFETY: as in `console_listen`.
+    let (sccb, input) = unsafe { (&mut *(&raw mut INPUT_SCCB), &mut *(&raw mut INPUT)) };
+    if input.0 == input.1 {
+        sccb.clear(4096);
+        // Function code 0: unconditional read. The response says whether there was an event.
+        if sclp::run(sclp::READ_EVENT_DATA, sccb) != 0x0020 {
+            return None;
+        }
+        let length = usize::from(sccb.half(8));
+        // Event header: length, type, flags, reserved. An ASCII event then says 0 for text.
+        if sccb.0[10] & 0x7f != ASCII || length < 8 || 8 + length > sccb.0.len() {
+            return None;
+        }
+        *input = (15, 8 + length);
+    }
+    input.0 += 1;
+    Some(sccb.0[input.0 - 1])
+}
+
 /// Reports come from problem state too.
 fn leave_problem_state() {
     if fault::in_problem_state() {

@@ -7,6 +7,7 @@ pub mod code;
 pub mod cpu;
 pub mod cpuid;
 pub mod fault;
+pub mod keep;
 pub mod msr;
 pub mod paging;
 pub mod platform;

@@ -10,6 +10,7 @@ use core::cell::UnsafeCell;
 
 const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
+const DATA_READY: u8 = 1 << 0;
 const TRANSMIT_HOLDING_EMPTY: u8 = 1 << 5;
 const TRANSMITTER_EMPTY: u8 = 1 << 6;
 
@@ -151,6 +152,14 @@ pub fn console_write(bytes: &[u8]) {
         outb(COM1, byte);
     }
 }
+
+/// A byte that was typed on COM1.
+pub fn console_read() -> Option<u8> {
+    (inb(LINE_STATUS) & DATA_READY != 0).then(|| inb(COM1))
+}
+
+/// Lets the console take input or not; this one always does.
+pub fn console_listen(_on: bool) {}
 
 /// The command line.
 pub fn command_line() -> &'static str {
