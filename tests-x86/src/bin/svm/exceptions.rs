@@ -199,3 +199,20 @@ fn fault_in_the_guests_handler_exits(vm: &mut NestedVm) -> Verdict {
     expect_eq!(entry, Entry::Exited(ExitCode::exception(6)))?;
     expect_eq!(vm.vmcb.get(field::RFLAGS) & Rflags::IF.bits(), 0)
 }
+
+/// RFLAGS.TF in the VMCB traps after the guest's first instruction; VMRUN itself does not count as one.
+#[case(spec = "APM 2 15.5.1 RFLAGS", needs("x86.svm"))]
+fn single_step_starts_with_the_first_instruction(vm: &mut NestedVm) -> Verdict {
+    const DR6_BS: u64 = 1 << 14;
+    vm.vmcb.intercept_exception(1, true);
+    let start = vm.load_bytes(&[0x90, 0x0f, 0x1f, 0x00]);
+    for end in [1, 4] {
+        vm.vmcb.set(field::RFLAGS, 2 | Rflags::TF.bits());
+        vm.vmcb.set(field::DR6, 0xffff_0ff0);
+        expect_eq!(vm.enter(), Entry::Exited(ExitCode::exception(1)))?;
+        expect_eq!(vm.rip(), start + end)?;
+        expect_eq!(vm.vmcb.get(field::DR6) & (DR6_BS | 0xf), DR6_BS)?;
+    }
+    vm.vmcb.set(field::RFLAGS, 2);
+    expect_eq!(vm.enter(), Entry::VMMCALL)
+}

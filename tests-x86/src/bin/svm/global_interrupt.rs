@@ -238,3 +238,29 @@ fn init_exits_the_guest(vm: &mut NestedVm) -> Verdict {
     expect!(exited, "exit code {:#x}", code())?;
     expect_eq!(cpus::run_on(cpu, || 7)?, 7)
 }
+
+/// In the guest too, an NMI handler is not interrupted by a second NMI before its IRET.
+#[case(spec = "APM 2 15.21.9 NMI", needs("x86.svm"))]
+fn second_nmi_waits_for_the_guests_iret(vm: &mut NestedVm) -> Verdict {
+    apic::enable(0xff);
+    let _handler = fault::Handler::new(2, |_| {
+        l2::count(0);
+        if l2::told(0) == 1 {
+            apic::send_ipi(apic::id(), apic::ICR_NMI);
+            time::spin(time::us(200));
+            l2::tell(1, 1 + l2::told(0));
+        }
+    });
+    vm.load(|| {
+        let both = || l2::told(0) == 2;
+        l2::tell(2, u64::from(time::wait_until(time::PATIENCE, both)));
+    });
+    hold_nmi()?;
+    expect_eq!(vm.enter(), Entry::VMMCALL)?;
+    expect_eq!(
+        vm.told(1),
+        2,
+        "NMIs at the end of the first handler, plus 1"
+    )?;
+    expect_eq!(vm.told(2), 1, "the second NMI came after IRET")
+}

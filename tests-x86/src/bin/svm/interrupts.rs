@@ -378,3 +378,98 @@ fn cr8_is_physical_without_masking(vm: &mut NestedVm) -> Verdict {
     expect_eq!(vm.told(4), 3, "CR8 in the guest")?;
     expect_eq!(host, 9, "CR8 in the host")
 }
+
+/// A physical interrupt comes before a virtual one that is pending too, whatever their vectors.
+#[case(spec = "APM 2 15.21.4 V_IRQ", needs("x86.svm"))]
+fn physical_interrupt_comes_before_virtual(vm: &mut NestedVm) -> Verdict {
+    let irq = Irq::new(vm, 0x31);
+    let _handler = virtual_handler(0x79);
+    vm.vmcb.intercept(intercept::INTR, true);
+    vm.vmcb.set(
+        field::INT_CTL,
+        virtual_interrupt(0x79, 15) | int_ctl::V_INTR_MASKING,
+    );
+    vm.load(|| ());
+    vm.vmcb.set(field::RFLAGS, 2 | IF);
+    vm.host_rflags = 2 | IF;
+    irq.pend()?;
+    expect_eq!(vm.enter(), Entry::Exited(ExitCode::INTR))?;
+    expect_eq!(
+        vm.vmcb.get(field::INT_CTL) & int_ctl::V_IRQ,
+        int_ctl::V_IRQ,
+        "V_IRQ at the exit"
+    )?;
+    expect_eq!(
+        (vm.told(IN_GUEST), vm.told(IN_HOST)),
+        (0, 1),
+        "deliveries in guest and host"
+    )?;
+    expect_eq!(vm.enter(), Entry::VMMCALL)?;
+    expect_eq!(vm.told(IN_GUEST), 1, "then the virtual one")
+}
+
+/// An injected event is delivered before a virtual interrupt that is pending too.
+#[case(spec = "APM 2 15.20 EVENTINJ", needs("x86.svm"))]
+fn injected_event_comes_before_virtual_interrupt(vm: &mut NestedVm) -> Verdict {
+    let _virtual = fault::Handler::new(0x79, |_| l2::tell(4, l2::told(4) << 8 | 0x79));
+    let _injected = fault::Handler::new(0x35, |_| l2::tell(4, l2::told(4) << 8 | 0x35));
+    // sti; nop
+    vm.load_bytes(&[0xfb, 0x90]);
+    vm.vmcb.set(
+        field::INT_CTL,
+        virtual_interrupt(0x79, 15) | int_ctl::V_INTR_MASKING,
+    );
+    vm.vmcb.set(field::EVENT_INJ, 1 << 31 | 0x35);
+    expect_eq!(vm.enter(), Entry::VMMCALL)?;
+    expect_eq!(vm.told(4), 0x3579, "vectors in the order of delivery")
+}
+
+/// A guest that computes while the host's timer interrupts it again and again loses nothing.
+#[case(spec = "APM 2 15.6", needs("x86.svm"), timeout_s = 60)]
+fn timer_exits_lose_no_guest_state(vm: &mut NestedVm) -> Verdict {
+    const STOP: usize = 7;
+    let _irq = Irq::new(vm, 0x78);
+    vm.vmcb.intercept(intercept::INTR, true);
+    vm.vmcb.set(field::INT_CTL, int_ctl::V_INTR_MASKING);
+    vm.host_rflags = 2 | IF;
+    fn compute() -> [u64; 6] {
+        let mut x = [1u64, 2, 3, 4, 5, 6];
+        for _ in 0..2000 {
+            for i in 0..6 {
+                x[i] = x[i].wrapping_mul(6_364_136_223_846_793_005).rotate_left(7) ^ x[(i + 1) % 6];
+            }
+        }
+        x
+    }
+    let expected = compute();
+    vm.load(move || {
+        let deadline = time::Deadline::after(time::ms(5000));
+        while l2::told(STOP) == 0 && !deadline.passed() {
+            if core::hint::black_box(compute()) != expected {
+                l2::count(5);
+            }
+            l2::count(4);
+        }
+    });
+    apic::write(Register::DIVIDE, 0xb)?;
+    apic::write(Register::LVT_TIMER, 1 << 17 | 0x78)?;
+    apic::write(Register::INITIAL_COUNT, 100_000)?;
+    let mut exits = 0;
+    let last = loop {
+        match vm.enter() {
+            Entry::Exited(ExitCode::INTR) => exits += 1,
+            other => break other,
+        }
+        if exits == 100 {
+            l2::tell(STOP, 1);
+            apic::write(Register::INITIAL_COUNT, 0)?;
+        }
+    };
+    apic::write(Register::INITIAL_COUNT, 0)?;
+    apic::write(Register::LVT_TIMER, 1 << 16)?;
+    expect_eq!(last, Entry::VMMCALL)?;
+    expect!(exits >= 100, "only {exits} exits")?;
+    expect_eq!(vm.fault(), None)?;
+    expect!(vm.told(4) > 0)?;
+    expect_eq!(vm.told(5), 0, "wrong results")
+}

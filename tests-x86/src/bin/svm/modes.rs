@@ -189,3 +189,98 @@ fn task_switch_exits(vm: &mut NestedVm) -> Verdict {
     expect_eq!(vm.info2() >> 36 & 5, 4, "EXITINFO2: by JMP, not by IRET")?;
     expect_eq!(vm.rip(), start + 1)
 }
+
+/// With nested paging a PAE guest's pointers are read when they are used: a broken one that is not used does no harm.
+#[case(
+    spec = "APM 2 15.25.10",
+    needs("x86.svm.npt"),
+    rows(low_reserved_bit: 1 << 1, high_reserved_bit: 1 << 62)
+)]
+fn unused_page_directory_pointer(vm: &mut NestedVm, reserved: u64) -> Verdict {
+    let data = Frames::new(1);
+    data.write(0, 0x8000_0001u32);
+    let (pdpt, directories) = (Frames::new(1), Frames::new(4));
+    for i in 0..4 {
+        pdpt.write(8 * i, (directories.address() + 4096 * i as u64) | P);
+        for j in 0..512 {
+            let page = (i * 512 + j) as u64;
+            directories.write(4096 * i + 8 * j, page << 21 | P | W | PS);
+        }
+    }
+    vm.nest_paging();
+    leave_long_mode(vm);
+    flat_32(vm);
+    vm.vmcb.set(field::CR3, pdpt.address());
+    vm.vmcb.intercept_exception(14, true);
+    // Everything the guest uses lies in the first GiB.
+    expect!(data.address() >> 30 == 0)?;
+    let good = [pdpt.read::<u64>(0), pdpt.read::<u64>(24)];
+    pdpt.write(24, good[1] | reserved);
+    load_and_decrement(vm, data.address());
+    expect_eq!(vm.enter(), Entry::VMMCALL, "the last pointer broken")?;
+    pdpt.write(0, good[0] | reserved);
+    load_and_decrement(vm, data.address());
+    expect_eq!(
+        vm.enter(),
+        Entry::Exited(ExitCode::exception(14)),
+        "the first pointer broken"
+    )?;
+    pdpt.write(0, good[0]);
+    load_and_decrement(vm, data.address());
+    expect_eq!(vm.enter(), Entry::VMMCALL, "mended")
+}
+
+/// CR3 bits beyond the physical width are refused in 32-bit modes too.
+#[case(spec = "APM 2 15.5.1 CR3", needs("x86.svm"), rows(pae: true, two_level: false))]
+fn high_cr3_bits_are_refused(vm: &mut NestedVm, pae: bool) -> Verdict {
+    let tables = Frames::new(5);
+    for i in 0..4 {
+        tables.write(8 * i, (tables.address() + 4096 * (i as u64 + 1)) | P);
+        for j in 0..512 {
+            tables.write(
+                4096 * (i + 1) + 8 * j,
+                ((i * 512 + j) as u64) << 21 | P | W | PS,
+            );
+        }
+    }
+    let directory = Frames::new(1);
+    for i in 0..1024 {
+        directory.write(4 * i, ((i as u32) << 22) | (P | W | PS) as u32);
+    }
+    leave_long_mode(vm);
+    flat_32(vm);
+    let root = if pae {
+        tables.address()
+    } else {
+        directory.address()
+    };
+    if !pae {
+        vm.vmcb
+            .update(field::CR4, |cr4| cr4 & !Cr4::PAE.bits() | Cr4::PSE.bits());
+    }
+    vm.load_bytes(&[]);
+    vm.vmcb.set(field::CR3, root);
+    let good = vm.vmcb.bytes().to_vec();
+    for bit in guest_lib::arch::cpuid::physical_bits()..64 {
+        expect_eq!(vm.enter(), Entry::VMMCALL)?;
+        // A refused entry may leave anything in the VMCB.
+        vm.vmcb.restore(&good);
+        vm.vmcb.set(field::CR3, root | 1 << bit);
+        expect_eq!(vm.enter(), Entry::Invalid, "bit {bit}")?;
+        vm.vmcb.restore(&good);
+    }
+    Ok(())
+}
+
+/// Bits of CR3 that mean nothing in a mode do not stop VMRUN.
+#[case(spec = "APM 2 15.5.1 CR3", needs("x86.svm"))]
+fn meaningless_cr3_bits_are_taken(vm: &mut NestedVm) -> Verdict {
+    let root = vm.vmcb.get(field::CR3);
+    // Long mode without PCID: 2:0 and 11:5.
+    for bit in (0..3).chain(5..12) {
+        vm.load_bytes(&[]);
+        vm.vmcb.set(field::CR3, root | 1 << bit);
+        expect_eq!(vm.enter(), Entry::VMMCALL, "bit {bit}")?;
+    }
+    Ok(())
+}

@@ -294,3 +294,62 @@ fn nested_fault_is_no_page_fault(vm: &mut NestedVm) -> Verdict {
     vm.load(|| l2::tell(0, 1));
     expect_eq!(vm.enter(), Entry::VMMCALL)
 }
+
+/// The memory side of a string input is a nested write, that of a string output a nested read.
+#[case(
+    spec = "APM 2 15.25.6 EXITINFO1",
+    needs("x86.svm.npt"),
+    rows(
+        insb_to_absent_page: (&[0x6c], |e| e & !P, 0x6),
+        insb_to_read_only_page: (&[0x6c], |e| e & !W, 0x7),
+        outsb_from_absent_page: (&[0x6e], |e| e & !P, 0x4),
+    )
+)]
+fn string_io(vm: &mut NestedVm, row: (&'static [u8], fn(u64) -> u64, u64)) -> Verdict {
+    let world = world(vm);
+    let target = world.page.address();
+    let good = vm.npt().get(target, 1);
+    vm.npt().set(target, 1, (row.1)(good));
+    let start = vm.load_bytes(row.0);
+    // The port for POST codes: a machine without one reads all ones.
+    vm.gprs.rdx = 0x80;
+    vm.gprs.rdi = LINEAR + OFFSET;
+    vm.gprs.rsi = LINEAR + OFFSET;
+    expect_eq!(vm.enter(), NPF)?;
+    expect_eq!(vm.info1(), FINAL | row.2, "EXITINFO1")?;
+    expect_eq!(vm.info2(), target + OFFSET, "EXITINFO2")?;
+    expect_eq!(vm.rip(), start)?;
+    vm.npt().set(target, 1, good);
+    expect_eq!(vm.enter(), Entry::VMMCALL, "mended")?;
+    expect_eq!(
+        vm.gprs.rdi + vm.gprs.rsi,
+        2 * (LINEAR + OFFSET) + 1,
+        "RSI and RDI"
+    )
+}
+
+/// The guest reads the host's device page through the nested tables, and a write-protected one faults.
+#[case(spec = "APM 2 15.25.6", needs("x86.svm.npt"))]
+fn device_page_is_reached_and_protected(vm: &mut NestedVm) -> Verdict {
+    use guest_lib::arch::apic::{self, Register};
+    if apic::is_x2apic() {
+        return skip("x86.xapic");
+    }
+    let base = guest_lib::arch::msr::read(guest_lib::arch::msr::APIC_BASE)? & 0xf_ffff_f000;
+    let version = apic::read(Register::VERSION);
+    vm.nest_paging();
+    expect_eq!(
+        vm.run(|| l2::tell(0, u64::from(apic::read(Register::VERSION)))),
+        Entry::VMMCALL
+    )?;
+    expect_eq!(vm.told(0), u64::from(version))?;
+
+    vm.npt().update(base, 1, |e| e & !W);
+    vm.load(|| {
+        let _ = apic::write(Register::TPR, 0x10);
+    });
+    expect_eq!(vm.enter(), NPF)?;
+    expect_eq!(vm.info1(), FINAL | 0x7, "EXITINFO1")?;
+    expect_eq!(vm.info2(), base + u64::from(Register::TPR.0), "EXITINFO2")?;
+    expect_eq!(apic::read(Register::TPR), 0, "TPR")
+}

@@ -210,3 +210,35 @@ fn vmrun_in_the_guest_exits(vm: &mut NestedVm) -> Verdict {
     expect_eq!(vm.vmcb.get(field::RAX), 0x1234_5000)?;
     expect_eq!(vm.resume(), Entry::VMMCALL)
 }
+
+/// Every processor runs a guest of its own at the same time.
+#[case(spec = "APM 2 15.5.1 VMRUN", needs("x86.svm", "cpus>=2"))]
+fn guests_run_on_all_processors(vm: &mut NestedVm) -> Verdict {
+    use alloc::sync::Arc;
+    use core::sync::atomic::{AtomicU64, Ordering};
+    expect_eq!(vm.enter(), Entry::VMMCALL)?;
+    let counts = cpus::on_each(cpus::others(), |cpu| {
+        let Ok(mut vm) = NestedVm::new() else {
+            return 0;
+        };
+        let (mine, seen) = (cpu.0 as u64, Arc::new(AtomicU64::new(0)));
+        let tally = seen.clone();
+        vm.load(move || {
+            for _ in 0..200 {
+                // 1 per round in which the guest runs where it should.
+                tally.fetch_add(u64::from(cpus::this().0 as u64 == mine), Ordering::SeqCst);
+                l2::vmmcall();
+            }
+        });
+        let mut entry = vm.enter();
+        while entry == Entry::VMMCALL && !vm.finished() {
+            entry = vm.resume();
+        }
+        seen.load(Ordering::SeqCst)
+    })?;
+    expect!(
+        counts.iter().all(|&n| n == 200),
+        "rounds by processor: {counts:?}"
+    )?;
+    expect_eq!(vm.enter(), Entry::VMMCALL)
+}
