@@ -61,12 +61,22 @@ pub enum Command {
     Man(ManOptions),
     /// Run one payload on the built-in VMM
     Vmm(Box<crate::vmm::Options>),
+    /// Prepare what a hypervisor needs and run it (the adaptors' own use)
+    #[command(hide = true, subcommand)]
+    Launch(LaunchCommand),
     /// Run QEMU and answer the guest's service requests
     #[command(hide = true)]
     Supervise(crate::supervisor::Options),
     /// Play a recorded console (for the runner's own tests)
     #[command(hide = true)]
     Replay(ReplayOptions),
+}
+
+/// Hypervisors that need preparation.
+#[derive(Debug, Subcommand)]
+pub enum LaunchCommand {
+    /// A disk image and a configuration for Bochs
+    Bochs(crate::hypervisor::bochs::Options),
 }
 
 /// Which cases.

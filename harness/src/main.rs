@@ -1,6 +1,6 @@
 //! `assay`: runs conformance payloads on hypervisors.
 
-use assay::cli::{Cli, Command};
+use assay::cli::{Cli, Command, LaunchCommand};
 use assay::command;
 use clap::Parser;
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Schema(options) => command::shell::schema(options),
         Command::Completions(options) => command::shell::completions(options),
         Command::Man(options) => command::shell::man(options),
+        Command::Launch(LaunchCommand::Bochs(options)) => assay::hypervisor::bochs::launch(options),
         Command::Vmm(options) => assay::vmm::run(options),
         Command::Supervise(options) => assay::supervisor::run(options),
         Command::Replay(options) => command::replay(options),

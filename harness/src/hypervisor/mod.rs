@@ -5,6 +5,7 @@
 //! [`Hypervisor`] and name it in [`find`] and [`NAMES`].
 
 pub mod auto;
+pub mod bochs;
 pub mod kvm;
 pub mod qemu;
 pub mod replay;
@@ -116,12 +117,13 @@ pub trait Hypervisor: Send + Sync {
 }
 
 /// Every adaptor that can be chosen by name.
-pub const NAMES: &[&str] = &["kvm", "qemu-tcg"];
+pub const NAMES: &[&str] = &["kvm", "qemu-tcg", "bochs"];
 
 /// The adaptor called `name`. `cache` is a folder for what probing found out.
 pub fn find(name: &str, cache: &Path) -> Result<Arc<dyn Hypervisor>> {
     match name {
         "kvm" => Ok(Arc::new(kvm::Kvm::default())),
+        "bochs" => Ok(Arc::new(bochs::Bochs::default())),
         "qemu-tcg" => Ok(Arc::new(qemu::Qemu::tcg(cache))),
         _ => Err(Error::usage(format!(
             "unknown hypervisor '{name}'{}; known are {}",
