@@ -284,6 +284,8 @@ pub const NEEDS: &[Need] = &[
     need("x86.xapic", "the local APIC in xAPIC mode"),
     need("x86.xsave", "XSAVE"),
     need("x86.xsaves", "XSAVES"),
+    need("x86.xsaves_cet_s", "CET supervisor state in XSAVES"),
+    need("x86.xsaves_cet_u", "CET user state in XSAVES"),
 ];
 
 #[cfg(test)]

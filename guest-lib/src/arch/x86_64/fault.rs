@@ -262,6 +262,8 @@ global_asm!(
     ".set assay_vector, 0",
     ".rept 256",
     ".balign 16",
+    // ENDBR64: cases turn indirect-branch tracking on.
+    ".byte 0xf3, 0x0f, 0x1e, 0xfa",
     ".if !(assay_vector == 8 || (assay_vector >= 10 && assay_vector <= 14) || assay_vector == 17 || assay_vector == 21 || assay_vector == 29 || assay_vector == 30)",
     "push 0",
     ".endif",
@@ -387,6 +389,7 @@ extern "C" fn trap(frame: &mut Frame) {
         frame.rsp = rsp;
         // Interrupts stay off until the trampoline restores RFLAGS.
         frame.rflags = 2;
+        super::cet::abandon_supervisor();
         return;
     }
     unexpected(frame)
@@ -409,6 +412,11 @@ impl LastFault {
 
 static LAST: [LastFault; crate::cpus::MAX] =
     [const { LastFault(UnsafeCell::new(Fault::new(0, 0))) }; crate::cpus::MAX];
+
+/// The fault that this processor caught last.
+pub(super) fn last() -> Fault {
+    LAST[this_cpu()].get()
+}
 
 fn unexpected(frame: &Frame) -> ! {
     let vector = frame.vector as u8;

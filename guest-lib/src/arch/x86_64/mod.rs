@@ -3,6 +3,7 @@
 pub mod acpi;
 pub mod apic;
 mod boot;
+pub mod cet;
 pub mod code;
 pub mod cpu;
 pub mod cpuid;
@@ -28,6 +29,9 @@ pub fn has(need: &str) -> bool {
         "x86.pcid" => cpuid::query(1, 0).ecx >> 17 & 1 != 0,
         "x86.rdtscp" => cpuid::query(0x8000_0001, 0).edx >> 27 & 1 != 0,
         "x86.skinit" => cpuid::query(0x8000_0001, 0).ecx >> 12 & 1 != 0,
+        "x86.xsaves" => cpuid::max_leaf() >= 0xd && cpuid::query(0xd, 1).eax >> 3 & 1 != 0,
+        "x86.xsaves_cet_s" => has("x86.xsaves") && cpuid::query(0xd, 1).ecx >> 12 & 1 != 0,
+        "x86.xsaves_cet_u" => has("x86.xsaves") && cpuid::query(0xd, 1).ecx >> 11 & 1 != 0,
         "x86.xsave" => cpuid::query(1, 0).ecx >> 26 & 1 != 0,
         "x86.reserved_pte_bit" => cpuid::physical_bits() <= 51,
         "x86.x2apic" => cpuid::query(1, 0).ecx >> 21 & 1 != 0,
