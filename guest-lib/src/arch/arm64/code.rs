@@ -132,3 +132,47 @@ pub fn observed(words: &[u32], registers: &probe::Registers) -> probe::Registers
     function(&raw mut all);
     all
 }
+
+/// Makes words written at `address` visible to instruction fetch of this processor and the others, with
+/// no more maintenance than CTR_EL0.{IDC, DIC} ask for. Works at EL0 too, where that is allowed.
+pub fn publish(address: u64, length: u64) {
+    use core::arch::asm;
+    let cache_type = super::registers::CtrEl0::read();
+    let lines = |shift: u32| {
+        let line = 4u64 << (cache_type >> shift & 0xf);
+        (address & !(line - 1)..address + length).step_by(line as usize)
+    };
+    if cache_type >> 28 & 1 == 0 {
+        for line in lines(16) {
+            // SAFETY: S2, S5; a clean changes no data.
+            unsafe { asm!("dc cvau, {}", in(reg) line, options(nostack, preserves_flags)) };
+        }
+    }
+    // SAFETY: S5; a barrier.
+    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    if cache_type >> 29 & 1 == 0 {
+        for line in lines(0) {
+            // SAFETY: S5; instruction caches hold copies only.
+            unsafe { asm!("ic ivau, {}", in(reg) line, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: S5; a barrier.
+        unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    }
+    // SAFETY: S5; a barrier.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+}
+
+/// Calls the function at `address`.
+pub fn call(address: u64, x0: u64) -> u64 {
+    // SAFETY: S1, S5; the case put instructions there that end in RET, or expects the fault.
+    let function = unsafe { transmute::<u64, extern "C" fn(u64) -> u64>(address) };
+    function(x0)
+}
+
+/// DC CISW of one set and way.
+pub fn clean_set_way(operand: u64) {
+    // SAFETY: S5; clean and invalidate loses no data.
+    unsafe {
+        core::arch::asm!("dc cisw, {}", in(reg) operand, options(nostack, preserves_flags));
+    }
+}
