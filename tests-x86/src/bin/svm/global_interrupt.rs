@@ -172,13 +172,13 @@ fn virtual_gif_belongs_to_the_guest(vm: &mut NestedVm) -> Verdict {
     let _handler = fault::Handler::new(0x7b, |_| l2::count(IN_GUEST));
     let control = int_ctl::V_GIF_ENABLE | int_ctl::V_GIF | int_ctl::V_INTR_MASKING;
     vm.vmcb.set(field::INT_CTL, control);
-    expect_eq!(vm.run(|| l2::clgi()), Entry::VMMCALL)?;
+    expect_eq!(vm.run(l2::clgi), Entry::VMMCALL)?;
     expect_eq!(
         vm.vmcb.get(field::INT_CTL) & int_ctl::V_GIF,
         0,
         "V_GIF after CLGI"
     )?;
-    expect_eq!(vm.run(|| l2::stgi()), Entry::VMMCALL)?;
+    expect_eq!(vm.run(l2::stgi), Entry::VMMCALL)?;
     expect_eq!(
         vm.vmcb.get(field::INT_CTL) & int_ctl::V_GIF,
         int_ctl::V_GIF,
