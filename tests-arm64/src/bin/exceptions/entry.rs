@@ -1,219 +1,224 @@
-//! What an exception leaves in ELR, SPSR, ESR, FAR and the vector number. Spec: DDI0487 D1.4.
+//! Exception entry and return. Spec: DDI0487 D1.4, D1.5.
 //!
-//! The vector says where the exception came from, ELR where to go on: the instruction itself for a
-//! fault, the one behind it for a call. Software that emulates an instruction relies on both, and
-//! a hypervisor that injects an exception at a trapped instruction has already moved the PC or
-//! not: the classic mistake is one instruction too far. Every case ends in an SVC that must be reached
-//! when nothing is wrong, so that a set-up that never ran cannot pass.
+//! ESR, ELR, SPSR and PSTATE of an exception are fixed by the architecture, wherever it came from. KVM has
+//! entered injected exceptions with a wrong PSTATE; only a handler that looks can notice.
 
-use crate::level::{Level, expect_exact, expect_frame};
-use guest_lib::arch::code::{self, Code, NOP, Register};
-use guest_lib::arch::enter::enter;
-use guest_lib::arch::fault::ec;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use guest_lib::arch::fault::{Frame, Vector, ec};
+use guest_lib::arch::probe::{self, Instruction, Probe, Registers, observed};
 use guest_lib::arch::gic::Gic;
-use guest_lib::arch::registers::{SctlrEl1, TimerControl};
-use guest_lib::arch::snippets::{self, Snippet};
+use guest_lib::arch::registers::*;
 use guest_lib::arch::timer::Timers;
 use guest_lib::prelude::*;
 
-const SCTLR_EL3: Register = Register(3, 6, 1, 0, 0);
-const CTR_EL0: Register = Register(3, 3, 0, 0, 1);
+/// The frame of the exception that `probe` runs into.
+fn frame_of(probe: Probe) -> Result<Frame, Stop> {
+    fault::forget();
+    match fault::catch(|| probe.run(0, 0)) {
+        Err(_) => Ok(fault::details()),
+        Ok(_) => fail!("no exception is taken"),
+    }
+}
 
-/// An undefined instruction arrives at its own address with class 0 and no detail, and changes nothing.
+fn user_frame_of(probe: Probe) -> Result<Frame, Stop> {
+    fault::forget();
+    match fault::catch_user(|| probe.run(0, 0)) {
+        Err(_) => Ok(fault::details()),
+        Ok(_) => fail!("no exception is taken"),
+    }
+}
+
+/// The syndrome, the return address and the vector are exact, from both levels.
 #[case(
     spec = "DDI0487 D1.4",
-    rows(el1: Level::Here, sp0: Level::HereSp0, el0: Level::User)
-)]
-fn undefined_instruction_is_exact(level: Level) -> Verdict {
-    let code = Code::new(&[SCTLR_EL3.mrs(0), code::svc(1)]);
-    let state = level.state(&code);
-    expect_exact(&state, level, Fault::UNDEFINED, code.address())?;
-    // The same place with a register that there is.
-    code.patch(0, CTR_EL0.mrs(0));
-    let frame = enter(&state);
-    expect_eq!(frame.fault(), Fault::svc(1))?;
-    expect_ne!(frame.x[0], state.x[0], "the register that was read")
-}
-
-/// SVC arrives with its immediate and goes on behind itself.
-#[case(
-    spec = "DDI0487 D1.4 SVC",
-    rows(el1: Level::Here, sp0: Level::HereSp0, el0: Level::User)
-)]
-fn svc_is_exact(level: Level) -> Verdict {
-    for imm in [0, 1, 0x123, 0x8000, 0xfffe] {
-        let code = Code::new(&[NOP, code::svc(imm)]);
-        let state = level.state(&code);
-        expect_exact(&state, level, Fault::svc(imm), code.address() + 8)?;
-    }
-    Ok(())
-}
-
-/// Returning with PSTATE.IL set gives an Illegal Execution state exception at the target, before it runs.
-#[case(
-    spec = "DDI0487 D1.4",
-    rows(el1: Level::Here, sp0: Level::HereSp0, el0: Level::User)
-)]
-fn illegal_state_is_refused(level: Level) -> Verdict {
-    let code = Code::new(&[NOP, code::svc(1)]);
-    let mut state = level.state(&code);
-    expect_eq!(enter(&state).fault(), Fault::svc(1))?;
-    state.spsr |= 1 << 20;
-    expect_exact(&state, level, Fault::new(ec::ILLEGAL_STATE, 0), code.address())?;
-    state.spsr &= !(1 << 20);
-    expect_eq!(enter(&state).fault(), Fault::svc(1))
-}
-
-/// A return to a higher level is illegal: it stays at its level, with IL set.
-#[case(spec = "DDI0487 D1.4 ERET")]
-fn return_to_a_higher_level_is_illegal() -> Verdict {
-    let code = Code::new(&[NOP, code::svc(1)]);
-    let mut state = Level::Here.state(&code);
-    expect_eq!(enter(&state).fault(), Fault::svc(1))?;
-    let own = state.spsr;
-    state.spsr = own & !0xf | 0xd;
-    let frame = enter(&state);
-    expect_eq!(frame.fault(), Fault::new(ec::ILLEGAL_STATE, 0))?;
-    expect_eq!(frame.elr, code.address())?;
-    expect_eq!(frame.spsr & 0x10_000f, 1 << 20 | own & 0xf, "IL, and the mode it stayed in")
-}
-
-/// A misaligned PC faults at its target, with FAR and ELR equal to it.
-#[case(
-    spec = "DDI0487 D1.4",
-    rows(el1: Level::Here, sp0: Level::HereSp0, el0: Level::User)
-)]
-fn misaligned_pc_is_refused(level: Level) -> Verdict {
-    let code = Code::new(&[NOP, code::svc(1)]);
-    let mut state = level.state(&code);
-    for offset in 1..4 {
-        state.pc = code.address() + offset;
-        let frame = enter(&state);
-        expect_eq!(frame.fault(), Fault::new(ec::PC_ALIGNMENT, 0), "offset {offset}")?;
-        expect_frame(&frame, level, &state, state.pc)?;
-        expect_eq!(frame.far, state.pc, "FAR")?;
-    }
-    state.pc = code.address();
-    expect_eq!(enter(&state).fault(), Fault::svc(1))
-}
-
-/// A load through a misaligned stack pointer is refused; through an aligned one it works.
-#[case(spec = "DDI0487 D1.4", rows(sp0: Level::HereSp0, el0: Level::User))]
-fn misaligned_sp_is_refused(level: Level) -> Verdict {
-    let data = guest_lib::memory::Frames::new(1);
-    let code = Code::new(snippets::SP_LOAD.words());
-    let mut state = level.state(&code);
-    state.sp_el0 = data.address() + 64;
-    expect_eq!(enter(&state).fault(), Fault::svc(1))?;
-    for offset in [1, 4, 8, 15] {
-        state.sp_el0 = data.address() + 64 + offset;
-        let frame = enter(&state);
-        expect_eq!(frame.fault(), Fault::new(ec::SP_ALIGNMENT, 0), "offset {offset}")?;
-        expect_frame(&frame, level, &state, code.address())?;
-    }
-    Ok(())
-}
-
-/// A trapped floating-point instruction arrives with its own class, at its own address.
-#[case(
-    spec = "DDI0487 D24.2 CPACR_EL1",
-    needs("arm64.fp"),
-    rows(el1: Level::Here, el0: Level::User)
-)]
-fn floating_point_traps_by_cpacr(level: Level) -> Verdict {
-    use guest_lib::arch::registers::CpacrEl1;
-    let before = CpacrEl1::read();
-    let code = Code::new(snippets::FLOAT_SVC.words());
-    let state = level.state(&code);
-    let open = enter(&state).fault();
-    CpacrEl1::write(before & !(3 << 20));
-    let frame = enter(&state);
-    // FPEN = 0b01 closes EL0 only.
-    CpacrEl1::write(before & !(3 << 20) | 1 << 20);
-    let half = enter(&state).fault();
-    CpacrEl1::write(before);
-    // CV = 1 and COND = 0b1110, as for every A64 instruction.
-    let trap = Fault::new(ec::FP, 1 << 24 | 0xe << 20);
-    expect_eq!(open, Fault::svc(1), "FPEN = 3")?;
-    expect_eq!(frame.fault(), trap, "FPEN = 0")?;
-    expect_frame(&frame, level, &state, code.address())?;
-    let expected = if level == Level::User { trap } else { Fault::svc(1) };
-    expect_eq!(half, expected, "FPEN = 1")
-}
-
-/// While SCTLR_EL1.{nTWI, nTWE} are 0, WFI and WFE of EL0 may pass at once, but never wait: they trap.
-#[case(
-    spec = "DDI0487 D24.2 SCTLR_EL1",
     rows(
-        wfi: (16, 0, snippets::WFI_SVC, 0),
-        wfe: (18, 1, snippets::WFE_COLD_SVC, 8)
+        undefined_register: (probe::UNDEFINED, Fault::UNDEFINED, 0),
+        udf: (probe::UDF, Fault::UNDEFINED, 0),
+        svc: (probe::SVC, Fault::svc(123), 4),
+        brk: (probe::BRK, Fault::new(ec::BRK64, 0x5a5a), 0),
     )
 )]
-fn el0_may_not_wait(gic: &mut Gic, timers: &mut Timers, row: (u32, u64, Snippet, u64)) -> Verdict {
-    let (bit, which, snippet, offset) = row;
-    let code = Code::new(snippet.words());
-    let state = Level::User.state(&code);
-    let before = SctlrEl1::read();
-    // What would end the wait, so that the case ends too.
-    gic.set_enabled(timers.phys.intid()?, true);
-    let late = timers.phys.count() + time::ticks(time::ms(3000));
-    timers.phys.set_deadline(late);
-    timers.phys.set_control(TimerControl::ENABLE);
-    SctlrEl1::write(before & !(1 << bit));
-    let frame = enter(&state);
-    SctlrEl1::write(before);
-    timers.phys.stop();
-    if frame.fault() == Fault::svc(1) {
-        note!("the instruction passed without waiting");
-        return expect!(timers.phys.count() < late, "EL0 waited for the timer");
-    }
-    expect_eq!(frame.fault().ec(), ec::WFX)?;
-    expect_eq!(frame.fault().iss() & 3, which, "TI")?;
-    expect_eq!(frame.fault().iss() >> 20, 0x1e, "CV and COND")?;
-    expect_frame(&frame, Level::User, &state, code.address() + offset)
+fn exception_is_exact_at_both_levels(row: (Probe, Fault, u64)) -> Verdict {
+    let (probe, fault, after) = row;
+    let same = frame_of(probe)?;
+    expect_eq!(same.fault(), fault, "from the same level")?;
+    expect_eq!(same.elr, probe.address() + after, "ELR from the same level")?;
+    expect_eq!(same.vector, Vector::SPX_SYNC)?;
+    let lower = user_frame_of(probe)?;
+    expect_eq!(lower.fault(), fault, "from EL0")?;
+    expect_eq!(lower.elr, probe.address() + after, "ELR from EL0")?;
+    expect_eq!(lower.vector, Vector::LOWER64_SYNC)
 }
 
-/// WFI of EL0 waits and goes on behind itself while SCTLR_EL1.nTWI is 1; a WFE with its event passes.
+/// x0 to x30, SP, NZCV and the FP registers survive an exception that is handled.
 #[case(
-    spec = "DDI0487 D1.7",
-    rows(wfi: (16, snippets::WFI_SVC, true), wfe: (18, snippets::WFE_SVC, false))
+    spec = "DDI0487 D1.4",
+    needs("arm64.fp"),
+    rows(svc: (Instruction::Svc, 0), undefined: (Instruction::Undefined, 4))
 )]
-fn el0_may_wait_when_allowed(
-    gic: &mut Gic,
-    timers: &mut Timers,
-    row: (u32, Snippet, bool),
-) -> Verdict {
-    let (bit, snippet, allow) = row;
-    let code = Code::new(snippet.words());
-    let state = Level::User.state(&code);
-    let before = SctlrEl1::read();
-    gic.set_enabled(timers.phys.intid()?, true);
-    timers.phys.set_deadline(timers.phys.count() + time::ticks(time::ms(2)));
-    timers.phys.set_control(TimerControl::ENABLE);
-    SctlrEl1::write(before & !(1 << bit) | u64::from(allow) << bit);
-    let frame = enter(&state);
-    SctlrEl1::write(before);
-    timers.phys.stop();
-    let behind = code.address() + snippet.words().len() as u64 * 4;
-    expect_eq!(frame.fault(), Fault::svc(1))?;
-    expect_frame(&frame, Level::User, &state, behind)
+fn registers_survive(row: (Instruction, u64)) -> Verdict {
+    let (instruction, skip) = row;
+    let mut before = Registers::pattern();
+    let after = fault::with_hook(
+        |frame| {
+            frame.elr += skip;
+            true
+        },
+        || observed(instruction, &before),
+    );
+    before.tpidr_el0 = after.tpidr_el0;
+    expect_eq!(after, before)
 }
 
-/// After a thousand exceptions of other kinds, ESR and FAR describe the last one only.
-#[case(spec = "DDI0487 D24.2 ESR_EL1")]
-fn syndrome_is_of_the_last_exception() -> Verdict {
-    let undefined = Code::new(&[SCTLR_EL3.mrs(0)]);
-    let call = Code::new(&[code::svc(0x77)]);
-    let misaligned = Code::new(&[NOP]);
-    for level in [Level::Here, Level::User] {
-        for _ in 0..100 {
-            let mut state = level.state(&misaligned);
-            state.pc += 2;
-            let frame = enter(&state);
-            expect_eq!(frame.far, state.pc)?;
-            expect_exact(&level.state(&undefined), level, Fault::UNDEFINED, undefined.address())?;
-            expect_exact(&level.state(&call), level, Fault::svc(0x77), call.address() + 4)?;
-        }
+/// SPSR holds the interrupted flags, masks and mode.
+#[case(
+    spec = "DDI0487 D1.5",
+    needs("arm64.fp"),
+    rows(svc: (Instruction::Svc, 0), undefined: (Instruction::Undefined, 4))
+)]
+fn spsr_holds_the_interrupted_pstate(row: (Instruction, u64)) -> Verdict {
+    let (instruction, skip) = row;
+    let (spsr, before) = (AtomicU64::new(0), Registers::pattern());
+    let hook = |frame: &mut Frame| {
+        spsr.store(frame.spsr, SeqCst);
+        frame.elr += skip;
+        true
+    };
+    fault::with_hook(hook, || observed(instruction, &before));
+    let spsr = Pstate::from_bits_retain(spsr.into_inner());
+    expect_eq!((spsr & Pstate::NZCV).bits(), before.nzcv, "NZCV")?;
+    expect_eq!(spsr & Pstate::DAIF, Pstate::DAIF)?;
+    expect_eq!(spsr & (Pstate::SS | Pstate::IL), Pstate::empty(), "SS and IL")?;
+    expect_eq!(spsr.bits() & 0x1f, arch::cpu::current_el() << 2 | 1, "mode")
+}
+
+/// SPSR holds PSTATE bits of extensions that were set before the exception.
+#[case(
+    spec = "DDI0487 D1.5",
+    rows(
+        pan: (20, set_pan, Pstate::PAN),
+        uao: (104, set_uao, Pstate::UAO),
+        dit: (48, set_dit, Pstate::DIT),
+        ssbs: (68, set_ssbs, Pstate::SSBS),
+        tco: (72, set_tco, Pstate::TCO),
+    )
+)]
+fn spsr_holds_extension_bits(row: (u32, fn(bool), Pstate)) -> Verdict {
+    let (place, set, bit) = row;
+    // Where the extension is announced: MMFR1.PAN, MMFR2.UAO (+100), PFR0.DIT, PFR1.SSBS and MTE (+64).
+    let level = match place {
+        20 => field(IdAa64mmfr1El1::read(), 20),
+        104 => field(IdAa64mmfr2El1::read(), 4),
+        48 => field(IdAa64pfr0El1::read(), 48),
+        68 => field(IdAa64pfr1El1::read(), 4) / 2,
+        _ => field(IdAa64pfr1El1::read(), 8) / 2,
+    };
+    if level == 0 {
+        // Without the extension the bit's register is undefined.
+        return expect_eq!(fault::catch(|| set(false)), Err(Fault::UNDEFINED));
+    }
+    let spsr_with = |on| {
+        fault::forget();
+        let caught = fault::catch(|| {
+            set(on);
+            probe::SVC.run(0, 0)
+        });
+        set(bit == Pstate::SSBS && on);
+        caught.err().map(|_| Pstate::from_bits_retain(fault::details().spsr) & bit)
+    };
+    let (set_on, set_off) = (spsr_with(true), spsr_with(false));
+    set(false);
+    expect_eq!((set_on, set_off), (Some(bit), Some(Pstate::empty())), "(set, clear)")
+}
+
+/// The handler runs with everything masked, at its own level, on its own stack pointer.
+#[case(
+    spec = "DDI0487 D1.4",
+    rows(svc: probe::SVC, undefined: probe::UNDEFINED, brk: probe::BRK)
+)]
+fn handler_state_is_architected(probe: Probe) -> Verdict {
+    for frame in [frame_of(probe)?, user_frame_of(probe)?] {
+        expect_eq!(Pstate::from_bits_retain(frame.daif), Pstate::DAIF, "DAIF in the handler")?;
+        expect_eq!(frame.level, arch::cpu::current_el() << 2 | 1, "level and stack pointer")?;
     }
     Ok(())
+}
+
+/// An exception with SP_EL0 selected uses the first vector.
+#[case(spec = "DDI0487 D1.4")]
+fn sp0_uses_the_first_vector() -> Verdict {
+    let frame = frame_of(probe::UNDEFINED_SP0)?;
+    expect_eq!(frame.vector, Vector::SP0_SYNC)?;
+    expect_eq!(frame.spsr & 1, 0, "SPSR.M[0]")?;
+    expect_eq!(frame_of(probe::UNDEFINED)?.vector, Vector::SPX_SYNC, "with SP_ELx again")
+}
+
+/// A register that does not exist for the guest is undefined, with nothing else in the syndrome.
+#[case(
+    spec = "DDI0487 D23.3",
+    rows(
+        of_el3: (SctlrEl3::read, false),
+        implementation_defined: (ImplementationDefined::read, true),
+    )
+)]
+fn absent_register_is_undefined(row: (fn() -> u64, bool)) -> Verdict {
+    let (read, may_be_trapped) = row;
+    fault::forget();
+    let refused = fault::catch(read).err();
+    let trapped = refused.map(Fault::ec) == Some(ec::SYSTEM);
+    // An implementation defined register may be trapped by its own class; EL3's may not.
+    if trapped && may_be_trapped {
+        return Ok(());
+    }
+    expect_eq!(refused, Some(Fault::UNDEFINED))
+}
+
+/// WFI at EL0 traps while SCTLR_EL1.nTWI is clear and there is nothing to end it.
+#[case(spec = "DDI0487 D24.2 SCTLR_EL1")]
+fn wfi_at_el0_follows_ntwi(gic: &mut Gic, timers: &mut Timers) -> Verdict {
+    const NTWI: u64 = 1 << 16;
+    let timer = timers.phys;
+    gic.set_enabled(timer.intid()?, true);
+    let before = SctlrEl1::read();
+    SctlrEl1::write(before & !NTWI);
+    fault::forget();
+    // The timer ends a WFI that is not trapped; until then nothing is pending.
+    timer.set_deadline(timer.count() + time::ticks(time::ms(20)));
+    timer.set_control(TimerControl::ENABLE);
+    let trapped = fault::catch_user(|| probe::WFI.run(0, 0));
+    let elr = fault::details().elr;
+    timer.stop();
+    SctlrEl1::write(before);
+    expect_eq!(trapped.err().map(Fault::ec), Some(ec::WFX))?;
+    expect_eq!(elr, probe::WFI.address())
+}
+
+/// Masking interrupts at EL0 is refused while SCTLR_EL1.UMA is clear, and allowed while it is set.
+#[case(spec = "DDI0487 D24.2 SCTLR_EL1")]
+fn daif_at_el0_follows_uma() -> Verdict {
+    const UMA: u64 = 1 << 9;
+    let before = SctlrEl1::read();
+    SctlrEl1::write(before & !UMA);
+    let refused = fault::catch_user(|| probe::MASK.run(0, 0)).err();
+    SctlrEl1::write(before | UMA);
+    let allowed = fault::catch_user(|| probe::MASK.run(0, 0));
+    SctlrEl1::write(before);
+    expect_eq!(refused.map(Fault::ec), Some(ec::SYSTEM), "with UMA clear")?;
+    expect_eq!(allowed.err(), None, "with UMA set")
+}
+
+/// A floating-point instruction traps with class 7 while CPACR_EL1 closes it, and runs while it is open.
+#[case(spec = "DDI0487 D24.2 CPACR_EL1", needs("arm64.fp"))]
+fn floating_point_follows_cpacr() -> Verdict {
+    let before = CpacrEl1::read();
+    CpacrEl1::write(before & !(3 << 20));
+    fault::forget();
+    let refused = fault::catch(|| probe::FLOAT.run(0, 0)).err();
+    let elr = fault::details().elr;
+    CpacrEl1::write(before | 3 << 20);
+    let allowed = fault::catch(|| probe::FLOAT.run(0, 0));
+    CpacrEl1::write(before);
+    expect_eq!(refused.map(Fault::ec), Some(ec::FP), "closed")?;
+    expect_eq!(elr, probe::FLOAT.address())?;
+    expect_eq!(allowed.err(), None, "open")
 }

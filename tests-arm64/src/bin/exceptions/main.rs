@@ -1,16 +1,16 @@
-//! Exceptions: what a guest finds in its registers when one is taken.
+//! What happens around an exception, and what a guest may know about its processor.
 //!
-//! Scope: DDI0487 D1.4 and D1.5 (entry), D8.15 and D7.6 (aborts), C5.4 (address translation). The
-//! processor does most of it by itself, but a hypervisor that injects an undefined instruction or an
-//! abort writes ELR, SPSR, ESR, FAR and PSTATE by hand, and each has been wrong somewhere.
-//! Machine: one processor, at EL1 or EL2.
+//! Scope: DDI0487 D1.4 (entry and return), D2 (self-hosted debug), D7.5 and D24 (caches and
+//! identification), D8.15 (aborts), C3.2 (loads and stores of devices). A hypervisor that emulates an
+//! instruction or injects an exception does by software what the processor does by itself; the
+//! guest must not be able to tell.
 #![no_std]
 #![no_main]
 guest_lib::payload!();
 
-mod aborts;
+mod abort;
+mod cache;
+mod debug;
 mod entry;
-mod level;
-mod pstate;
-mod registers;
-mod translate;
+mod identification;
+mod mmio;
