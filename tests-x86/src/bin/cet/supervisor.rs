@@ -126,7 +126,7 @@ fn clrssbsy_checks_the_alignment(cet: &mut Cet) -> Verdict {
 }
 
 /// A supervisor RET to another place is #CP(1).
-#[case(spec = "SDM 1 17.2.6 RET", needs("x86.cet_ss"))]
+#[case(spec = "SDM 2B 4.3 RET", needs("x86.cet_ss"))]
 fn supervisor_ret_compares(cet: &mut Cet) -> Verdict {
     let good = [
         0xe8, 3, 0, 0, 0, 0x90, 0xeb, 6, 0x0f, 0x1f, 0x40, 0, 0xc3, 0x90,

@@ -33,7 +33,7 @@ fn far_pointer(offset: u64) -> Frames {
 }
 
 /// A RET to where its CALL came from passes; to another place it is #CP(1), with CET on only.
-#[case(spec = "SDM 1 17.2.6 RET", needs("x86.cet_ss"))]
+#[case(spec = "SDM 2B 4.3 RET", needs("x86.cet_ss"))]
 fn near_ret_compares(cet: &mut Cet) -> Verdict {
     // call 8; 5: nop; 6: jmp 14; 8: nop (4); 12: ret
     let good = [

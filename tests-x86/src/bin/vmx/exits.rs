@@ -200,7 +200,7 @@ fn invpcid_needs_its_control(vm: &mut NestedVm) -> Verdict {
         hlt_at_level_3: (&[0xf4], controls::HLT_EXITING, 13),
         invd_at_level_3: (&[0x0f, 0x08], controls::HLT_EXITING, 13),
         mov_to_cr3_at_level_3: (&[0x0f, 0x22, 0xd8], controls::CR3_LOAD_EXITING, 13),
-        vmread_at_level_3: (&[0x0f, 0x78, 0xc1], controls::HLT_EXITING, 0x100),
+        vmread_at_level_3: (&[0x0f, 0x78, 0x0e], controls::HLT_EXITING, 0x100),
     )
 )]
 fn privilege_comes_before_the_exit(vm: &mut NestedVm, row: (&[u8], Control, u64)) -> Verdict {
