@@ -53,6 +53,8 @@ pub enum Command {
     Report(ReportOptions),
     /// Since when cases fail, and which are flaky, from a folder of runs
     History(HistoryOptions),
+    /// Run an existing build of kvm-unit-tests under this runner
+    Import(ImportOptions),
     /// Print the JSON schema of a document that assay reads or writes
     Schema(SchemaOptions),
     /// Print completions for a shell
@@ -304,6 +306,52 @@ pub struct HistoryOptions {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `assay import`
+///
+/// The letters are those of run_tests.sh, and so are QEMU, ACCEL, MACHINE, MAX_SMP, TIMEOUT, CHECK,
+/// TARGET_CPU, ERRATATXT and ERRATA_* in the environment.
+#[derive(Debug, Args)]
+pub struct ImportOptions {
+    /// The build: config.mak is here
+    pub dir: PathBuf,
+    /// Only these sections of unittests.cfg
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Also sections of the group nodefault; errata count as fixed
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only sections of GROUP (repeat)
+    #[arg(short, long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Machines that run at the same time [default: 1]
+    #[arg(short, long = "parallel", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// List the sections, and stop
+    #[arg(short, long)]
+    pub list: bool,
+    /// TAP version 13 on standard output
+    #[arg(short, long, visible_alias = "tap13")]
+    pub tap: bool,
+    /// Show every case, not only unexpected ones
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Print the commands instead of running them
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Format of standard output [default: pretty on a terminal, else tap]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "tap")]
+    pub format: Option<Format>,
+    /// Write a further report (repeat): junit=FILE, html=FILE, ...
+    #[arg(short, long = "output", value_name = "FORMAT=FILE")]
+    pub outputs: Vec<Target>,
+    /// Run directory [default: DIR/assay/<run>]
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// Known deviations
+    #[arg(long, value_name = "FILE")]
+    pub expectations: Option<PathBuf>,
 }
 
 /// `assay completions`

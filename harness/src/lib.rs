@@ -16,6 +16,7 @@ pub mod expectations;
 pub mod expression;
 pub mod hypervisor;
 pub mod interrupt;
+pub mod kut;
 pub mod ledger;
 pub mod manifest;
 pub mod matrix;

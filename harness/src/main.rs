@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Merge(options) => command::merge::merge(options),
         Command::Report(options) => command::report::report(&cli.place, options),
         Command::History(options) => command::history::history(&cli.place, options),
+        Command::Import(options) => command::import::import(options),
         Command::Schema(options) => command::shell::schema(options),
         Command::Completions(options) => command::shell::completions(options),
         Command::Man(options) => command::shell::man(options),

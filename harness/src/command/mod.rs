@@ -6,6 +6,7 @@ pub mod compare;
 pub mod debug;
 pub mod history;
 pub mod hypervisors;
+pub mod import;
 pub mod list;
 pub mod merge;
 pub mod report;
