@@ -109,14 +109,25 @@ fn other_processors_run_rewritten_code() -> Verdict {
             }
             arch::cpu::isb();
             let got = call(code.address(), 0);
-            done.store(if got == u64::from(i) { u64::from(i) } else { !0 }, Ordering::Release);
+            done.store(
+                if got == u64::from(i) {
+                    u64::from(i)
+                } else {
+                    !0
+                },
+                Ordering::Release,
+            );
             if got != u64::from(i) {
                 return Err((i, got));
             }
         }
         Ok(())
     })?;
-    expect_eq!(results, vec![Ok(()), Ok(())], "(round, value) of the first mistake, by CPU")
+    expect_eq!(
+        results,
+        vec![Ok(()), Ok(())],
+        "(round, value) of the first mistake, by CPU"
+    )
 }
 
 /// EL0 publishes code of its own by itself, and runs it.

@@ -36,7 +36,11 @@ fn uci_opens_maintenance_to_el0(row: (u32, u32)) -> Verdict {
     SctlrEl1::write(before);
     expect_eq!(open.fault(), Fault::svc(1), "open")?;
     let trap = Fault::new(ec::SYSTEM, Register(1, 3, 7, crm, op2).iss(1, false));
-    expect_eq!((closed.fault(), closed.elr), (trap, code.address()), "closed")?;
+    expect_eq!(
+        (closed.fault(), closed.elr),
+        (trap, code.address()),
+        "closed"
+    )?;
     expect_eq!(data.read::<u64>(0), 0x1234_5678, "the memory")
 }
 
@@ -51,7 +55,10 @@ fn privileged_maintenance_is_undefined_at_el0(row: (u32, u32, u32)) -> Verdict {
     let mut state = State::user(code.address());
     state.x[1] = 0;
     let frame = enter(&state);
-    expect_eq!((frame.fault(), frame.elr), (Fault::UNDEFINED, code.address()))?;
+    expect_eq!(
+        (frame.fault(), frame.elr),
+        (Fault::UNDEFINED, code.address())
+    )?;
     // DC ISW may lose data by its definition, so EL1 tries the others only.
     if crm != 6 {
         let mut state = State::here(code.address());
@@ -79,7 +86,11 @@ fn maintenance_by_address_keeps_data(row: (u32, u32, u32)) -> Verdict {
         }
         arch::cpu::dsb();
         for i in (0..data.len()).step_by(8) {
-            expect_eq!(data.read::<u64>(i), i as u64 * 3 + round, "byte {i}, round {round}")?;
+            expect_eq!(
+                data.read::<u64>(i),
+                i as u64 * 3 + round,
+                "byte {i}, round {round}"
+            )?;
         }
     }
     Ok(())
@@ -92,7 +103,11 @@ fn non_cacheable_views_agree_after_maintenance() -> Verdict {
     let at = PRIVATE + 0x71_0000_0000;
     let data = Frames::new(1);
     let mut space = Space::kernel();
-    space.set(at, 3, data.address() | bits::PAGE & !bits::SHARED | bits::NON_CACHEABLE);
+    space.set(
+        at,
+        3,
+        data.address() | bits::PAGE & !bits::SHARED | bits::NON_CACHEABLE,
+    );
     flush();
     // dc civac, x1
     let clean = Code::new(&[sys(3, 14, 1), code::RET]);

@@ -69,7 +69,14 @@ fn lost_monitor_ends_wfe() -> Verdict {
     let words = Frames::new(2);
     let (here, there) = (words.address(), words.address() + 4096);
     // l: ldaxr x2, [x0]; cmp x2, x1; b.eq end; wfe; b l; end: ret
-    let wait = Code::new(&[0xc85f_fc02, 0xeb01_005f, 0x5400_0060, 0xd503_205f, 0x17ff_fffc, RET]);
+    let wait = Code::new(&[
+        0xc85f_fc02,
+        0xeb01_005f,
+        0x5400_0060,
+        0xd503_205f,
+        0x17ff_fffc,
+        RET,
+    ]);
     let (wait, words) = (&wait, &words);
     cpus::on_each([Cpu::BOOT, Cpu(1)].into_iter(), |cpu| {
         for i in 1..=ROUNDS {
@@ -82,5 +89,8 @@ fn lost_monitor_ends_wfe() -> Verdict {
             }
         }
     })?;
-    expect_eq!((words.read::<u64>(0), words.read::<u64>(4096)), (ROUNDS, ROUNDS))
+    expect_eq!(
+        (words.read::<u64>(0), words.read::<u64>(4096)),
+        (ROUNDS, ROUNDS)
+    )
 }

@@ -39,7 +39,10 @@ fn pending_interrupt_ends_wfi(gic: &mut Gic) -> Verdict {
     gic.set_enabled(Intid::sgi(4), true);
     for _ in 0..200 {
         gic.send(4, Cpu::BOOT);
-        expect!(time::wait_until(time::PATIENCE, || IsrEl1::read() >> 7 & 1 != 0), "ISR_EL1.I")?;
+        expect!(
+            time::wait_until(time::PATIENCE, || IsrEl1::read() >> 7 & 1 != 0),
+            "ISR_EL1.I"
+        )?;
         for _ in 0..3 {
             wfi();
         }
