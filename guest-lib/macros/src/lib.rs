@@ -36,7 +36,9 @@ pub fn case(
 ) -> proc_macro::TokenStream {
     let arguments = parse_macro_input!(arguments as Arguments);
     let function = parse_macro_input!(item as ItemFn);
-    expand(arguments, function).unwrap_or_else(Error::into_compile_error).into()
+    expand(arguments, function)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
 }
 
 struct Row {
@@ -48,7 +50,10 @@ impl Parse for Row {
     fn parse(input: ParseStream) -> Result<Self> {
         let name = input.parse()?;
         input.parse::<Token![:]>()?;
-        Ok(Row { name, value: input.parse()? })
+        Ok(Row {
+            name,
+            value: input.parse()?,
+        })
     }
 }
 
@@ -101,7 +106,9 @@ impl Parse for Arguments {
 fn list<T: Parse>(input: ParseStream) -> Result<Vec<T>> {
     let inner;
     parenthesized!(inner in input);
-    Ok(Punctuated::<T, Token![,]>::parse_terminated(&inner)?.into_iter().collect())
+    Ok(Punctuated::<T, Token![,]>::parse_terminated(&inner)?
+        .into_iter()
+        .collect())
 }
 
 fn expand(arguments: Arguments, function: ItemFn) -> Result<TokenStream> {
@@ -112,7 +119,10 @@ fn expand(arguments: Arguments, function: ItemFn) -> Result<TokenStream> {
         .ok_or_else(|| Error::new(name.span(), "a case needs spec = \"<document> <section>\""))?;
     let doc = first_paragraph(&function.attrs);
     if doc.is_empty() {
-        return Err(Error::new(name.span(), "a case needs a doc line that states its rule"));
+        return Err(Error::new(
+            name.span(),
+            "a case needs a doc line that states its rule",
+        ));
     }
     for need in &arguments.needs {
         if assay_protocol::need::parse(&need.value()).is_none() {
@@ -127,7 +137,9 @@ fn expand(arguments: Arguments, function: ItemFn) -> Result<TokenStream> {
     }
     let needs = join(&arguments.needs);
     let groups = join(&arguments.groups);
-    let timeout_s = arguments.timeout_s.map_or(0u32, |t| t.base10_parse::<u32>().unwrap_or(0));
+    let timeout_s = arguments
+        .timeout_s
+        .map_or(0u32, |t| t.base10_parse::<u32>().unwrap_or(0));
     let ends = match &arguments.ends {
         None => quote!(Returns),
         Some(word) if word == "poweroff" => quote!(Poweroff),
@@ -218,13 +230,20 @@ fn check_name(name: &Ident) -> Result<()> {
         return Err(Error::new(name.span(), text));
     }
     if text.starts_with("test_") {
-        return Err(Error::new(name.span(), "a case states a rule; drop the test_ prefix"));
+        return Err(Error::new(
+            name.span(),
+            "a case states a rule; drop the test_ prefix",
+        ));
     }
     Ok(())
 }
 
 fn join(words: &[LitStr]) -> String {
-    words.iter().map(LitStr::value).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(LitStr::value)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn parameter_types(function: &ItemFn) -> Result<Vec<Type>> {
@@ -239,9 +258,15 @@ fn parameter_types(function: &ItemFn) -> Result<Vec<Type>> {
 fn first_paragraph(attributes: &[Attribute]) -> String {
     let mut words: Vec<String> = Vec::new();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("doc")) {
-        let syn::Meta::NameValue(meta) = &attribute.meta else { continue };
-        let Expr::Lit(literal) = &meta.value else { continue };
-        let syn::Lit::Str(text) = &literal.lit else { continue };
+        let syn::Meta::NameValue(meta) = &attribute.meta else {
+            continue;
+        };
+        let Expr::Lit(literal) = &meta.value else {
+            continue;
+        };
+        let syn::Lit::Str(text) = &literal.lit else {
+            continue;
+        };
         let line = text.value().trim().to_string();
         if line.is_empty() {
             break;
