@@ -186,10 +186,22 @@ impl Nested {
     /// Runs `state` with HCR_EL2 = E2H, RW and `bits` (TGE is not among them unless a case wants
     /// that), and returns the exception that EL2 took.
     pub fn run(&self, bits: u64, state: &State) -> Frame {
+        self.run_and_look(bits, state).0
+    }
+
+    /// As [`Nested::run`], with HCR_EL2 as the exception left it.
+    pub fn run_and_look(&self, bits: u64, state: &State) -> (Frame, u64) {
         HcrEl2::write(self.host & !hcr::TGE | hcr::E2H | hcr::RW | bits);
         let frame = enter(state);
+        let after = HcrEl2::read();
         HcrEl2::write(self.host);
-        frame
+        (frame, after)
+    }
+
+    /// The vector of EL1, counted from 0, that `frame` tells of; `None` when it came otherwise.
+    pub fn vector_of(frame: &Frame) -> Option<u64> {
+        let fault = frame.fault();
+        (fault.ec() == super::fault::ec::HVC64 && fault.iss() >> 8 == 1).then_some(fault.iss() & 0xff)
     }
 }
 

@@ -102,8 +102,8 @@ fn calls_return() -> Verdict {
     let calls = core::sync::atomic::AtomicU64::new(0);
     let ran = fault::with_hook(
         |frame| {
-            let more = frame.fault() == Fault::new(ec::SVC32, 2)
-                && frame.vector == Vector::LOWER32_SYNC;
+            let more =
+                frame.fault() == Fault::new(ec::SVC32, 2) && frame.vector == Vector::LOWER32_SYNC;
             calls.fetch_add(u64::from(more), core::sync::atomic::Ordering::Relaxed);
             more
         },
@@ -166,5 +166,8 @@ fn deprecated_instructions_can_be_closed(row: (u32, bool, Text)) -> Verdict {
     if open_taken {
         expect_eq!(open.frame.fault(), Fault::new(ec::SVC32, 1), "open")?;
     }
-    expect!(open_taken || closed_taken, "SCTLR_EL1 bit {bit} is neither 0 nor 1")
+    expect!(
+        open_taken || closed_taken,
+        "SCTLR_EL1 bit {bit} is neither 0 nor 1"
+    )
 }

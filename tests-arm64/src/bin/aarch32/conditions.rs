@@ -42,7 +42,11 @@ impl Drop for Closed {
 fn failed_condition_is_a_nop(_closed: &mut Closed, row: (Text, u64)) -> Verdict {
     let (text, class) = row;
     let skipped = text.run(0, 0);
-    expect_eq!(skipped.frame.fault(), Fault::new(ec::SVC32, 1), "condition fails")?;
+    expect_eq!(
+        skipped.frame.fault(),
+        Fault::new(ec::SVC32, 1),
+        "condition fails"
+    )?;
     skipped.expect_at(8)?;
     let taken = text.run(0, Z);
     expect_eq!(taken.frame.fault().ec(), class, "condition holds")?;
@@ -63,8 +67,16 @@ fn it_block_is_advanced(_closed: &mut Closed) -> Verdict {
     let skipped = text.run(0, 0);
     expect_eq!(skipped.frame.fault().ec(), ec::SVC32, "condition fails")?;
     expect_eq!(skipped.frame.elr, skipped.start + 12)?;
-    expect_eq!((skipped.frame.x[1], skipped.frame.x[2]), (7, 9), "the rest of the block")?;
-    expect_eq!(skipped.frame.spsr, skipped.state.spsr, "SPSR behind the block")?;
+    expect_eq!(
+        (skipped.frame.x[1], skipped.frame.x[2]),
+        (7, 9),
+        "the rest of the block"
+    )?;
+    expect_eq!(
+        skipped.frame.spsr,
+        skipped.state.spsr,
+        "SPSR behind the block"
+    )?;
 
     let taken = text.run(0, Z);
     expect_eq!(taken.frame.fault().ec(), 0x03, "condition holds")?;
@@ -97,6 +109,10 @@ fn return_resumes_the_it_block(_closed: &mut Closed) -> Verdict {
     );
     expect_eq!(ran.frame.fault().ec(), ec::SVC32)?;
     expect_eq!(ran.frame.x[5], 77)?;
-    expect_eq!((ran.frame.x[1], ran.frame.x[2]), (3, ran.state.x[2]), "EQ holds, so NE does not")?;
+    expect_eq!(
+        (ran.frame.x[1], ran.frame.x[2]),
+        (3, ran.state.x[2]),
+        "EQ holds, so NE does not"
+    )?;
     expect_eq!(ran.frame.spsr, ran.state.spsr, "SPSR behind the block")
 }

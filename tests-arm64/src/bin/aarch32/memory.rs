@@ -29,7 +29,11 @@ fn data_abort_is_exact(row: (Text, u64)) -> Verdict {
     // Nothing is mapped for EL0 at the end of the first 4 GiB.
     let bad = text.run(0xdead_beef_ffff_fff0, 0);
     expect_eq!(bad.frame.fault().ec(), ec::DATA_ABORT_LOWER)?;
-    expect_eq!(bad.frame.fault().iss() & !0x3f, write, "ISS beside the status")?;
+    expect_eq!(
+        bad.frame.fault().iss() & !0x3f,
+        write,
+        "ISS beside the status"
+    )?;
     expect_eq!(bad.frame.fault().status() & !3, 0x0c, "a permission fault")?;
     expect_eq!(bad.frame.fault().il(), true, "IL")?;
     expect_eq!(bad.frame.far, 0xffff_fff0, "FAR")?;
@@ -43,7 +47,11 @@ fn instruction_abort_is_exact() -> Verdict {
     let ran = Text::Arm(&[0xe12f_ff31]).run(0xffff_ff00, 0);
     expect_eq!(ran.frame.fault().ec(), ec::INSTRUCTION_ABORT_LOWER)?;
     expect_eq!(ran.frame.fault().il(), true, "IL")?;
-    expect_eq!((ran.frame.far, ran.frame.elr), (0xffff_ff00, 0xffff_ff00), "FAR and ELR")?;
+    expect_eq!(
+        (ran.frame.far, ran.frame.elr),
+        (0xffff_ff00, 0xffff_ff00),
+        "FAR and ELR"
+    )?;
     expect_eq!(ran.frame.x[14], ran.start + 4, "r14")
 }
 

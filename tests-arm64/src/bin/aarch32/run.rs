@@ -44,7 +44,10 @@ impl Text {
             }
         };
         let code = Code::new(&words);
-        assert!(code.address() < 1 << 32, "AArch32 code must lie below 4 GiB");
+        assert!(
+            code.address() < 1 << 32,
+            "AArch32 code must lie below 4 GiB"
+        );
         code
     }
 

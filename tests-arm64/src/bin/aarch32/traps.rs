@@ -92,7 +92,11 @@ fn trapped_access_is_exact(controls: &mut Controls, row: (Text, Close, u64, u64)
     controls.restore_open();
     let got = ran.frame.fault();
     // For floating point the low half holds details that only a trap to AArch32 has.
-    let got = if class == ec::FP { Fault(got.0 & !0xffff) } else { got };
+    let got = if class == ec::FP {
+        Fault(got.0 & !0xffff)
+    } else {
+        got
+    };
     expect_eq!(got, Fault::new(class, ALWAYS | iss))?;
     ran.expect_at(0)
 }

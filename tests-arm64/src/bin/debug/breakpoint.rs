@@ -73,7 +73,11 @@ fn each_enable_is_needed(
         };
         let good = (ALL, place.breakpoint(), 0, false);
         expect_eq!(run(good), hit, "all enables")?;
-        expect_eq!(run(spoil(place, place.breakpoint())), Fault::svc(1), "one missing")?;
+        expect_eq!(
+            run(spoil(place, place.breakpoint())),
+            Fault::svc(1),
+            "one missing"
+        )?;
         expect_eq!(run(good), hit, "all enables again")?;
     }
     Ok(())
@@ -93,7 +97,11 @@ fn own_level_needs_kde_and_d(_debug: &mut Debug) -> Verdict {
             state.spsr |= mask;
             let frame = enter(&state);
             enable(0);
-            let expected = if at_own || place == Place::User { hit } else { Fault::svc(1) };
+            let expected = if at_own || place == Place::User {
+                hit
+            } else {
+                Fault::svc(1)
+            };
             expect_eq!(frame.fault(), expected, "MDSCR {mdscr:#x}, mask {mask:#x}")?;
         }
     }

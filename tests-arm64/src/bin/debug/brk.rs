@@ -43,7 +43,11 @@ fn nothing_masks_brk(_debug: &mut Debug) -> Verdict {
             let frame = enter(&state);
             OslarEl1::write(0);
             MdscrEl1::write(0);
-            expect_eq!(frame.fault(), Fault::new(ec::BRK64, 7), "mask {mask:#x}, lock {lock}")?;
+            expect_eq!(
+                frame.fault(),
+                Fault::new(ec::BRK64, 7),
+                "mask {mask:#x}, lock {lock}"
+            )?;
         }
     }
     Ok(())

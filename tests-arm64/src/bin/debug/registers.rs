@@ -50,7 +50,10 @@ fn counts_are_in_range() -> Verdict {
     expect!(breakpoints() >= 2, "{} breakpoints", breakpoints())?;
     expect!(watchpoints() >= 2, "{} watchpoints", watchpoints())?;
     let aware = context_breakpoints();
-    expect!(aware >= 1 && aware <= breakpoints(), "{aware} context-aware breakpoints")
+    expect!(
+        aware >= 1 && aware <= breakpoints(),
+        "{aware} context-aware breakpoints"
+    )
 }
 
 /// OSLAR_EL1 sets and clears the lock that OSLSR_EL1 shows, and the lock exists.

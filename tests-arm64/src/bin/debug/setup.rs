@@ -63,5 +63,9 @@ pub fn enable(bits: u64) {
 /// The exception came from `state` at `elr`.
 pub fn expect_from(frame: &fault::Frame, state: &State, elr: u64) -> Verdict {
     expect_eq!(frame.elr, elr, "ELR")?;
-    expect_eq!(frame.spsr & !(1 << 21), state.spsr & !(1 << 21), "SPSR without SS")
+    expect_eq!(
+        frame.spsr & !(1 << 21),
+        state.spsr & !(1 << 21),
+        "SPSR without SS"
+    )
 }

@@ -43,7 +43,12 @@ fn steps(state: &State, place: Place) -> (Vec<(u64, u64)>, Frame) {
     let frame = fault::with_hook(answer, || enter(state));
     enable(0);
     let steps = seen[..count.into_inner() as usize].iter();
-    (steps.map(|s| (s.load(Relaxed) >> 32, s.load(Relaxed) & 0xffff_ffff)).collect(), frame)
+    (
+        steps
+            .map(|s| (s.load(Relaxed) >> 32, s.load(Relaxed) & 0xffff_ffff))
+            .collect(),
+        frame,
+    )
 }
 
 /// Each instruction is followed by one step exception at the next.
@@ -55,7 +60,11 @@ fn every_instruction_is_a_step(_debug: &mut Debug, place: Place) -> Verdict {
     state.x[0] = 10;
     let (seen, frame) = steps(&state, place);
     let iss = ISV | DEBUG;
-    expect_eq!(seen, vec![(4, iss), (8, iss), (12, iss)], "(offset, ISS) of each step")?;
+    expect_eq!(
+        seen,
+        vec![(4, iss), (8, iss), (12, iss)],
+        "(offset, ISS) of each step"
+    )?;
     expect_eq!(frame.fault(), Fault::svc(1))?;
     expect_eq!(frame.x[0], 13)?;
     // Without MDSCR.SS nothing is stepped.
@@ -69,8 +78,16 @@ fn pending_step_comes_at_once(_debug: &mut Debug, place: Place) -> Verdict {
     let mut state = place.state(&code);
     state.x[0] = 10;
     let (seen, frame) = steps(&state, place);
-    expect_eq!(seen.first().map(|s| s.0), Some(0), "the offset of the first step")?;
-    expect_eq!(seen.first().map(|s| s.1 & (ISV | EX)), Some(0), "ISV and EX of the first step")?;
+    expect_eq!(
+        seen.first().map(|s| s.0),
+        Some(0),
+        "the offset of the first step"
+    )?;
+    expect_eq!(
+        seen.first().map(|s| s.1 & (ISV | EX)),
+        Some(0),
+        "ISV and EX of the first step"
+    )?;
     expect_eq!(seen.len(), 4, "steps")?;
     expect_eq!(frame.x[0], 13)
 }
@@ -136,7 +153,11 @@ fn mask_and_lock_stop_stepping(_debug: &mut Debug) -> Verdict {
         expect_eq!(locked, 0, "steps with the lock")?;
         state.spsr |= D;
         let expected = if place == Place::Here { 0 } else { 3 };
-        expect_eq!(steps(&state, place).0.len(), expected, "steps with PSTATE.D")?;
+        expect_eq!(
+            steps(&state, place).0.len(),
+            expected,
+            "steps with PSTATE.D"
+        )?;
     }
     Ok(())
 }

@@ -6,9 +6,7 @@
 
 use crate::setup::{ALL, DEBUG, Place, enable, expect_from};
 use guest_lib::arch::code::{self, Code};
-use guest_lib::arch::debug::{
-    Debug, set_watchpoint_control, set_watchpoint_value, watchpoints,
-};
+use guest_lib::arch::debug::{Debug, set_watchpoint_control, set_watchpoint_value, watchpoints};
 use guest_lib::arch::enter::enter;
 use guest_lib::arch::fault::{Frame, ec};
 use guest_lib::arch::registers::OslarEl1;
@@ -87,7 +85,11 @@ fn bytes_are_chosen(_debug: &mut Debug, select: u64) -> Verdict {
     let data = Frames::new(1);
     set_watchpoint_value(0, data.address() + 64);
     set_watchpoint_control(0, Place::Here.watchpoint(select, 3));
-    for (snippet, size) in [(snippets::LDRB, 1), (snippets::LDRH, 2), (snippets::LDR_W, 4)] {
+    for (snippet, size) in [
+        (snippets::LDRB, 1),
+        (snippets::LDRH, 2),
+        (snippets::LDR_W, 4),
+    ] {
         for offset in (0..16).step_by(size as usize) {
             let touched = ((1u64 << size) - 1) << offset >> 4;
             let (frame, _) = access(Place::Here, snippet, data.address() + 60 + offset);
@@ -134,7 +136,11 @@ fn overlapping_access_is_stopped(_debug: &mut Debug, snippet: Snippet) -> Verdic
     set_watchpoint_value(0, data.address());
     set_watchpoint_control(0, Place::Here.watchpoint(0x80, 2));
     let (frame, code) = access(Place::Here, snippet, data.address());
-    expect_eq!(is_hit(&frame, Place::Here), true, "the access that covers the byte")?;
+    expect_eq!(
+        is_hit(&frame, Place::Here),
+        true,
+        "the access that covers the byte"
+    )?;
     expect_eq!(frame.elr, code)?;
     // FAR may be anywhere in the access, up to the watched byte.
     let far = frame.far.wrapping_sub(data.address());

@@ -82,10 +82,12 @@ fn clidr_is_contiguous() -> Verdict {
         ended |= kind == 0;
         levels += u64::from(kind != 0);
     }
-    let (inner, coherency, unification) =
-        (value >> 21 & 7, value >> 24 & 7, value >> 27 & 7);
+    let (inner, coherency, unification) = (value >> 21 & 7, value >> 24 & 7, value >> 27 & 7);
     expect!(coherency <= levels, "LoC {coherency} of {levels} levels")?;
-    expect!(unification <= coherency, "LoUU {unification}, LoC {coherency}")?;
+    expect!(
+        unification <= coherency,
+        "LoUU {unification}, LoC {coherency}"
+    )?;
     expect!(inner <= coherency, "LoUIS {inner}, LoC {coherency}")
 }
 
@@ -96,7 +98,10 @@ fn ccsidr_is_stable_and_fits_ctr() -> Verdict {
     for select in caches() {
         let first = geometry(select);
         let minimum = field(smallest, if select & 1 != 0 { 0 } else { 16 }) as u32 + 2;
-        expect!(first.line >= minimum, "cache {select:#x}: {first:?}, minimum {minimum}")?;
+        expect!(
+            first.line >= minimum,
+            "cache {select:#x}: {first:?}, minimum {minimum}"
+        )?;
         for _ in 0..100 {
             expect_eq!(geometry(select), first, "cache {select:#x}")?;
         }
@@ -120,11 +125,19 @@ fn absent_caches_are_harmless() -> Verdict {
 fn caches_are_alike() -> Verdict {
     let look = || {
         let geometries: Vec<Geometry> = caches().into_iter().map(geometry).collect();
-        (CtrEl0::read(), ClidrEl1::read(), DczidEl0::read(), geometries)
+        (
+            CtrEl0::read(),
+            ClidrEl1::read(),
+            DczidEl0::read(),
+            geometries,
+        )
     };
     let here = look();
     CsselrEl1::write(0);
-    for (cpu, there) in cpus::on_each(cpus::others(), |_| look())?.into_iter().enumerate() {
+    for (cpu, there) in cpus::on_each(cpus::others(), |_| look())?
+        .into_iter()
+        .enumerate()
+    {
         expect_eq!(there, here, "CPU {}", cpu + 1)?;
     }
     expect_eq!(CsselrEl1::read() & 0xf, 0, "CSSELR_EL1 here")
@@ -167,7 +180,12 @@ fn dc_zva_zeroes_its_block() -> Verdict {
         for i in 0..data.len() {
             let zeroed = (4096..4096 + size as usize).contains(&i);
             let expected = if zeroed { 0 } else { 0xff };
-            expect_eq!(data.read::<u8>(i), expected, "byte {} of the block", i as i64 - 4096)?;
+            expect_eq!(
+                data.read::<u8>(i),
+                expected,
+                "byte {} of the block",
+                i as i64 - 4096
+            )?;
         }
     }
     Ok(())

@@ -39,7 +39,11 @@ fn feature_registers_are_closed_to_el0(register: Register) -> Verdict {
     let state = State::user(code.address());
     let frame = enter(&state);
     expect_eq!(frame.fault(), refusal(register))?;
-    expect_eq!((frame.elr, frame.spsr), (code.address(), state.spsr), "ELR and SPSR")?;
+    expect_eq!(
+        (frame.elr, frame.spsr),
+        (code.address(), state.spsr),
+        "ELR and SPSR"
+    )?;
     expect_eq!(frame.x[5], state.x[5], "the destination")
 }
 
@@ -57,7 +61,14 @@ fn absent_id_registers_are_refused(row: (Register, u32, u32, u32, u64)) -> Verdi
     let present = Register(3, 0, 0, crm, op2).read() >> shift & 0xf >= least;
     let code = Code::new(&[register.mrs(5), code::svc(1)]);
     let frame = enter(&State::here(code.address()));
-    expect_eq!(frame.fault(), if present { Fault::svc(1) } else { refusal(register) })
+    expect_eq!(
+        frame.fault(),
+        if present {
+            Fault::svc(1)
+        } else {
+            refusal(register)
+        }
+    )
 }
 
 /// SCTLR_EL1.UCT opens CTR_EL0 to EL0 with its EL1 value; otherwise its read traps with its encoding.
@@ -74,7 +85,10 @@ fn uct_opens_ctr() -> Verdict {
     SctlrEl1::write(before);
     expect_eq!(open.fault(), Fault::svc(1))?;
     expect_eq!(open.x[5], CtrEl0::read())?;
-    expect_eq!(closed.fault(), Fault::new(ec::SYSTEM, register.iss(5, true)))?;
+    expect_eq!(
+        closed.fault(),
+        Fault::new(ec::SYSTEM, register.iss(5, true))
+    )?;
     expect_eq!(closed.elr, code.address())?;
     expect_eq!(closed.x[5], state.x[5])
 }
@@ -97,7 +111,11 @@ fn dze_opens_dc_zva() -> Verdict {
     SctlrEl1::write(before);
     // DC ZVA, X1 as the trap names it: op0 1, op1 3, C7, C4, 1.
     let trap = Fault::new(ec::SYSTEM, Register(1, 3, 7, 4, 1).iss(1, false));
-    expect_eq!((closed.fault(), closed.elr), (trap, code.address() + 4), "closed")?;
+    expect_eq!(
+        (closed.fault(), closed.elr),
+        (trap, code.address() + 4),
+        "closed"
+    )?;
     expect_eq!(closed.x[5] >> 4 & 1, 1, "DZP, closed")?;
     expect_eq!(untouched, !0, "the memory, closed")?;
     expect_eq!(open.fault(), Fault::svc(1), "open")?;

@@ -97,7 +97,11 @@ fn instruction_is_as_advertised(row: Row) -> Verdict {
     let mut state = State::here(code.address());
     (state.x[0], state.x[3]) = (data.address(), 0);
     let frame = enter(&state);
-    let expected = if advertised { Fault::svc(1) } else { Fault::UNDEFINED };
+    let expected = if advertised {
+        Fault::svc(1)
+    } else {
+        Fault::UNDEFINED
+    };
     expect_eq!(frame.fault(), expected, "field value {value}")?;
     expect_eq!(frame.elr, code.address() + if advertised { 8 } else { 0 })
 }
@@ -105,11 +109,17 @@ fn instruction_is_as_advertised(row: Row) -> Verdict {
 /// Pointer authentication is there with any of its algorithms, and undefined without.
 #[case(spec = "DDI0487 D24.2 ID_AA64ISAR1_EL1")]
 fn pacga_is_as_advertised() -> Verdict {
-    let field =
-        |crm, op2, shift: u32| code::Register(3, 0, 0, crm, op2).read() >> shift & 0xf_u64;
+    let field = |crm, op2, shift: u32| code::Register(3, 0, 0, crm, op2).read() >> shift & 0xf_u64;
     let advertised = field(6, 1, 24) | field(6, 1, 28) | field(6, 2, 8) != 0;
     // pacga x0, x0, x1
     let code = Code::new(&[0x9ac1_3000, code::svc(1)]);
     let frame = enter(&State::here(code.address()));
-    expect_eq!(frame.fault(), if advertised { Fault::svc(1) } else { Fault::UNDEFINED })
+    expect_eq!(
+        frame.fault(),
+        if advertised {
+            Fault::svc(1)
+        } else {
+            Fault::UNDEFINED
+        }
+    )
 }

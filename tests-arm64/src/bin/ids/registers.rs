@@ -11,7 +11,9 @@ use guest_lib::prelude::*;
 
 /// The feature registers: CRm 1 to 7, op2 0 to 7.
 fn space() -> Vec<Register> {
-    (1..8).flat_map(|crm| (0..8).map(move |op2| Register(3, 0, 0, crm, op2))).collect()
+    (1..8)
+        .flat_map(|crm| (0..8).map(move |op2| Register(3, 0, 0, crm, op2)))
+        .collect()
 }
 
 /// What must be the same on all processors of a machine whose processors are alike.
@@ -32,7 +34,10 @@ fn uniform() -> Vec<Register> {
 /// A function that reads `registers` into the words at x0.
 fn reader(registers: &[Register]) -> Code {
     // mrs x2, ...; str x2, [x0], #8
-    let mut words: Vec<u32> = registers.iter().flat_map(|r| [r.mrs(2), 0xf800_8402]).collect();
+    let mut words: Vec<u32> = registers
+        .iter()
+        .flat_map(|r| [r.mrs(2), 0xf800_8402])
+        .collect();
     words.push(RET);
     Code::new(&words)
 }
@@ -49,7 +54,11 @@ fn feature_space_is_readable() -> Verdict {
     for register in space() {
         let first = fault::catch(|| register.read());
         expect!(first.is_ok(), "{register:?} gives {first:?}")?;
-        expect_eq!(fault::catch(|| register.read()), first, "{register:?}, again")?;
+        expect_eq!(
+            fault::catch(|| register.read()),
+            first,
+            "{register:?}, again"
+        )?;
     }
     Ok(())
 }
@@ -58,8 +67,20 @@ fn feature_space_is_readable() -> Verdict {
 #[case(spec = "DDI0487 D24.1")]
 fn reserved_encodings_read_as_zero() -> Verdict {
     for (crm, op2) in [
-        (3, 3), (3, 7), (4, 3), (4, 6), (5, 3), (5, 6), (5, 7),
-        (6, 4), (6, 5), (6, 6), (6, 7), (7, 5), (7, 6), (7, 7),
+        (3, 3),
+        (3, 7),
+        (4, 3),
+        (4, 6),
+        (5, 3),
+        (5, 6),
+        (5, 7),
+        (6, 4),
+        (6, 5),
+        (6, 6),
+        (6, 7),
+        (7, 5),
+        (7, 6),
+        (7, 7),
     ] {
         let register = Register(3, 0, 0, crm, op2);
         expect_eq!(fault::catch(|| register.read())?, 0, "{register:?}")?;
@@ -74,7 +95,10 @@ fn processors_are_alike() -> Verdict {
     let registers = uniform();
     let code = reader(&registers);
     let here = values(&code, registers.len())?;
-    for (cpu, there) in cpus::on_all(|_| values(&code, registers.len()))?.into_iter().enumerate() {
+    for (cpu, there) in cpus::on_all(|_| values(&code, registers.len()))?
+        .into_iter()
+        .enumerate()
+    {
         for ((register, here), there) in registers.iter().zip(&here).zip(there?) {
             expect_eq!(there, *here, "{register:?} on CPU {cpu}")?;
         }
@@ -129,29 +153,57 @@ fn midr_refers_to_feature_registers() -> Verdict {
 fn field_has_a_defined_value(row: ((u32, u32), u32, &[u64])) -> Verdict {
     let ((crm, op2), shift, defined) = row;
     let value = Register(3, 0, 0, crm, op2).read() >> shift & 0xf;
-    expect!(defined.contains(&value), "the field is {value:#x}, not one of {defined:?}")
+    expect!(
+        defined.contains(&value),
+        "the field is {value:#x}, not one of {defined:?}"
+    )
 }
 
 /// Fields that belong together agree: FP with SIMD, SHA512 with SHA2, LSE2 with LSE, and so on.
 #[case(spec = "DDI0487 D24.2")]
 fn fields_agree() -> Verdict {
-    let field =
-        |crm, op2, shift: u32| Register(3, 0, 0, crm, op2).read() >> shift & 0xf_u64;
+    let field = |crm, op2, shift: u32| Register(3, 0, 0, crm, op2).read() >> shift & 0xf_u64;
     expect_eq!(field(4, 0, 16), field(4, 0, 20), "FP and AdvSIMD")?;
-    let implies = |what: &str, has: bool, needs: bool| {
-        expect!(!has || needs, "{what}")
-    };
+    let implies = |what: &str, has: bool, needs: bool| expect!(!has || needs, "{what}");
     let fp = field(4, 0, 16) != 15;
     implies("AES needs SIMD", field(6, 0, 4) != 0, fp)?;
-    implies("SHA512 needs SHA1", field(6, 0, 12) == 2, field(6, 0, 8) == 1)?;
-    implies("SHA2 goes with SHA1", field(6, 0, 12) != 0, field(6, 0, 8) != 0)?;
-    implies("SHA3 needs SHA2", field(6, 0, 32) != 0, field(6, 0, 12) == 2)?;
-    implies("SM3 goes with SM4", field(6, 0, 36) != 0, field(6, 0, 40) != 0)?;
-    implies("SM4 goes with SM3", field(6, 0, 40) != 0, field(6, 0, 36) != 0)?;
+    implies(
+        "SHA512 needs SHA1",
+        field(6, 0, 12) == 2,
+        field(6, 0, 8) == 1,
+    )?;
+    implies(
+        "SHA2 goes with SHA1",
+        field(6, 0, 12) != 0,
+        field(6, 0, 8) != 0,
+    )?;
+    implies(
+        "SHA3 needs SHA2",
+        field(6, 0, 32) != 0,
+        field(6, 0, 12) == 2,
+    )?;
+    implies(
+        "SM3 goes with SM4",
+        field(6, 0, 36) != 0,
+        field(6, 0, 40) != 0,
+    )?;
+    implies(
+        "SM4 goes with SM3",
+        field(6, 0, 40) != 0,
+        field(6, 0, 36) != 0,
+    )?;
     implies("LSE2 needs LSE", field(7, 2, 32) != 0, field(6, 0, 20) >= 2)?;
-    implies("SVE needs half precision", matches!(field(4, 0, 32), 1..15), field(4, 0, 16) == 1)?;
+    implies(
+        "SVE needs half precision",
+        matches!(field(4, 0, 32), 1..15),
+        field(4, 0, 16) == 1,
+    )?;
     implies("UAO needs PAN", field(7, 2, 4) != 0, field(7, 1, 20) != 0)?;
-    implies("AArch32 at EL1 needs EL0", field(4, 0, 4) == 2, field(4, 0, 0) == 2)?;
+    implies(
+        "AArch32 at EL1 needs EL0",
+        field(4, 0, 4) == 2,
+        field(4, 0, 0) == 2,
+    )?;
     let generic = |apa: u64, gpa: u64| implies("PAC generic", apa != 0, gpa != 0);
     generic(field(6, 1, 4), field(6, 1, 24) | field(6, 1, 28))
 }

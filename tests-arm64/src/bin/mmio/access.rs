@@ -32,7 +32,11 @@ pub fn run(snippet: Snippet, registers: &Registers) -> Result<Outcome, Stop> {
     words.extend(COUNT.words());
     match fault::catch(|| observed(&words, registers)) {
         Ok(mut after) => {
-            expect_eq!(after.x[10], registers.x[10] + 1, "the count behind the access")?;
+            expect_eq!(
+                after.x[10],
+                registers.x[10] + 1,
+                "the count behind the access"
+            )?;
             after.x[10] = registers.x[10];
             if words.len() > 2 {
                 // The snippet kept the stack pointer in x9, or moved x1 to and fro.

@@ -20,7 +20,12 @@ fn two_pending(gic: &Gicv2) -> u64 {
 }
 
 fn states(gic: &Gicv2) -> [(bool, bool); 2] {
-    [1, 2].map(|n| (gic.0.is_pending(Intid::sgi(n)), gic.0.is_active(Intid::sgi(n))))
+    [1, 2].map(|n| {
+        (
+            gic.0.is_pending(Intid::sgi(n)),
+            gic.0.is_active(Intid::sgi(n)),
+        )
+    })
 }
 
 /// One load of GICC_IAR acknowledges one interrupt and gives its number.
@@ -41,9 +46,17 @@ fn load_acknowledges_once(gic: &mut Gicv2, row: (Snippet, Option<usize>)) -> Ver
     if let Some(n) = destination {
         expect_eq!(after.x[n] & 0x3ff, 1, "the acknowledged interrupt")?;
     }
-    expect_eq!(states(gic), [(false, true), (true, false)], "(pending, active) of both")?;
+    expect_eq!(
+        states(gic),
+        [(false, true), (true, false)],
+        "(pending, active) of both"
+    )?;
     gic.0.cpu_interface().write32(gicc::EOIR, 1);
-    expect_eq!(gic.0.cpu_interface().read32(gicc::IAR) & 0x3ff, 2, "the next one")?;
+    expect_eq!(
+        gic.0.cpu_interface().read32(gicc::IAR) & 0x3ff,
+        2,
+        "the next one"
+    )?;
     gic.0.cpu_interface().write32(gicc::EOIR, 2);
     Ok(())
 }

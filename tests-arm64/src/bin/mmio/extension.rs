@@ -151,7 +151,11 @@ fn doublewords_are_whole(gic: &mut Gicv3) -> Verdict {
     let whole = distributor.read64(gicd::IROUTER + 40 * 8);
     expect_ne!(whole, 0, "the routing register")?;
     expect_eq!(whole & !registers.x[0], 0, "bits that were not stored")?;
-    expect_eq!(whole as u32 & 0x00ff_ffff, 0x0034_5678, "the affinities 2 to 0")?;
+    expect_eq!(
+        whole as u32 & 0x00ff_ffff,
+        0x0034_5678,
+        "the affinities 2 to 0"
+    )?;
     expect_load(snippets::LDR_X, at, whole)?;
     expect_load(snippets::LDR_W, at, whole & 0xffff_ffff)?;
     expect_load(snippets::LDR_W, at + 4, whole >> 32)?;

@@ -28,19 +28,29 @@ fn stream(device: &FwCfg) -> Result<[u8; 48], Stop> {
     skip_to_name(device);
     let bytes: [u8; 48] = core::array::from_fn(|_| device.next());
     let [a, b, c, d, ..] = bytes;
-    expect!(a != 0 && (a, b) != (b, c) && (b, c) != (c, d), "the name {bytes:?} shows no shift")?;
+    expect!(
+        a != 0 && (a, b) != (b, c) && (b, c) != (c, d),
+        "the name {bytes:?} shows no shift"
+    )?;
     device.select(DIRECTORY);
     skip_to_name(device);
     Ok(bytes)
 }
 
 fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 fn expect_position(device: &FwCfg, bytes: &[u8], taken: usize) -> Verdict {
     let next: [u8; 16] = core::array::from_fn(|_| device.next());
-    expect_eq!(&next[..], &bytes[taken..taken + 16], "the bytes behind {taken}")
+    expect_eq!(
+        &next[..],
+        &bytes[taken..taken + 16],
+        "the bytes behind {taken}"
+    )
 }
 
 /// A load with a full syndrome takes its bytes once and writes its register, extended, and no other.

@@ -28,8 +28,7 @@ fn prepare(gic: &Gic) -> Registers {
 }
 
 fn expect_words(gic: &Gic, expected: [u32; 3]) -> Verdict {
-    let words: [u32; 3] =
-        core::array::from_fn(|i| gic.distributor().read32(AT - 4 + i as u64 * 4));
+    let words: [u32; 3] = core::array::from_fn(|i| gic.distributor().read32(AT - 4 + i as u64 * 4));
     expect_eq!(words, expected, "the registers around")
 }
 
@@ -76,10 +75,7 @@ fn byte_stores_have_addresses(gic: &mut Gic) -> Verdict {
         str_s: (snippets::STR_S, [OLD[0], 0x2040_80c0, OLD[2]], 0)
     )
 )]
-fn undescribed_store_is_right_or_refused(
-    gic: &mut Gic,
-    row: (Snippet, [u32; 3], u64),
-) -> Verdict {
+fn undescribed_store_is_right_or_refused(gic: &mut Gic, row: (Snippet, [u32; 3], u64)) -> Verdict {
     let (snippet, expected, ahead) = row;
     let mut registers = prepare(gic);
     registers.x[1] -= ahead;

@@ -26,7 +26,10 @@ const FREE: u64 = 1 << 9 | 3 << 11;
 
 /// The first address behind the machine's RAM.
 fn hole() -> u64 {
-    let end = memory::regions().iter().map(|(start, length)| start + length).max();
+    let end = memory::regions()
+        .iter()
+        .map(|(start, length)| start + length)
+        .max();
     end.unwrap_or(0).next_multiple_of(0x1000)
 }
 
@@ -71,14 +74,20 @@ fn hole_aborts_are_exact(row: (Snippet, u64, Level)) -> Verdict {
         note!("the machine answers accesses to a hole");
     } else {
         let fault = Fault(frame.esr & !FREE);
-        expect_eq!(fault, Fault::new(level.class(ec::DATA_ABORT_LOWER), EXTERNAL | write))?;
+        expect_eq!(
+            fault,
+            Fault::new(level.class(ec::DATA_ABORT_LOWER), EXTERNAL | write)
+        )?;
         expect_eq!(frame.far, AT + 0x128, "FAR")?;
         expect_frame(&frame, level, &state, code)?;
     }
     // The same access where there is memory.
     let data = Frames::new(1);
     let full = space(level, data.address() | bits::PAGE);
-    expect_eq!(run(snippet, level, &full, AT + 0x128).1.fault(), Fault::svc(1))
+    expect_eq!(
+        run(snippet, level, &full, AT + 0x128).1.fault(),
+        Fault::svc(1)
+    )
 }
 
 /// A jump to a hole ends in an instruction abort at its target, with the link register set.
@@ -90,7 +99,10 @@ fn fetch_from_a_hole_is_exact(level: Level) -> Verdict {
     // A machine that answers reads of a hole with zeroes has UDF there.
     let answers = Fault::UNDEFINED;
     if fault != answers {
-        expect_eq!(fault, Fault::new(level.class(ec::INSTRUCTION_ABORT_LOWER), EXTERNAL))?;
+        expect_eq!(
+            fault,
+            Fault::new(level.class(ec::INSTRUCTION_ABORT_LOWER), EXTERNAL)
+        )?;
         expect_eq!(frame.far, AT, "FAR")?;
     }
     expect_eq!(frame.x[30], code + 4, "the link register")?;
@@ -104,7 +116,10 @@ fn fetch_from_a_hole_is_exact(level: Level) -> Verdict {
     // The same call where there is code.
     let target = Code::new(&[guest_lib::arch::code::RET]);
     let full = space(level, target.address() | bits::PAGE);
-    expect_eq!(run(snippets::CALL_SVC, level, &full, AT).1.fault(), Fault::svc(1))
+    expect_eq!(
+        run(snippets::CALL_SVC, level, &full, AT).1.fault(),
+        Fault::svc(1)
+    )
 }
 
 /// A translation table in a hole gives an external abort on the walk, or an invalid entry: with its level.
@@ -112,13 +127,19 @@ fn fetch_from_a_hole_is_exact(level: Level) -> Verdict {
 fn table_in_a_hole_is_exact(level: Level) -> Verdict {
     let data = Frames::new(1);
     let mut space = space(level, data.address() | bits::PAGE);
-    expect_eq!(run(snippets::LOAD_SVC, level, &space, AT).1.fault(), Fault::svc(1))?;
+    expect_eq!(
+        run(snippets::LOAD_SVC, level, &space, AT).1.fault(),
+        Fault::svc(1)
+    )?;
     space.set(AT, 2, hole() | bits::VALID | bits::TABLE_OR_PAGE);
     flush();
     let (state, frame, code) = run(snippets::LOAD_SVC, level, &space, AT);
     expect_eq!(frame.fault().ec(), level.class(ec::DATA_ABORT_LOWER))?;
     let status = frame.fault().status();
-    expect!([0x17, 0x07].contains(&status), "status {status:#x} is not of level 3")?;
+    expect!(
+        [0x17, 0x07].contains(&status),
+        "status {status:#x} is not of level 3"
+    )?;
     expect_eq!(frame.far, AT, "FAR")?;
     expect_frame(&frame, level, &state, code)
 }
@@ -136,7 +157,10 @@ fn stage_1_aborts_have_no_access_syndrome(level: Level) -> Verdict {
     let (_, frame, _) = run(snippets::STORE_SVC, level, &read_only, AT + 16);
     expect_eq!(frame.fault(), Fault::new(class, 0x0f | WRITE))?;
     expect_eq!(frame.far, AT + 16)?;
-    expect_eq!(run(snippets::LOAD_SVC, level, &read_only, AT).1.fault(), Fault::svc(1))
+    expect_eq!(
+        run(snippets::LOAD_SVC, level, &read_only, AT).1.fault(),
+        Fault::svc(1)
+    )
 }
 
 /// Cache maintenance by address of an unmapped page aborts as a write with CM set.
@@ -152,12 +176,18 @@ fn maintenance_aborts_as_a_write(snippet: Snippet) -> Verdict {
     let level = Level::Here;
     let none = space(level, 0);
     let (state, frame, code) = run(snippet, level, &none, AT + 0x44);
-    expect_eq!(frame.fault(), Fault::new(ec::DATA_ABORT, 0x07 | WRITE | CACHE))?;
+    expect_eq!(
+        frame.fault(),
+        Fault::new(ec::DATA_ABORT, 0x07 | WRITE | CACHE)
+    )?;
     expect_eq!(frame.far, AT + 0x44, "FAR")?;
     expect_frame(&frame, level, &state, code)?;
     let data = Frames::new(1);
     let full = space(level, data.address() | bits::PAGE);
-    expect_eq!(run(snippet, level, &full, AT + 0x44).1.fault(), Fault::svc(1))
+    expect_eq!(
+        run(snippet, level, &full, AT + 0x44).1.fault(),
+        Fault::svc(1)
+    )
 }
 
 /// DC ZVA of a read-only page aborts as a write without CM: it is a store, not maintenance.
@@ -171,7 +201,10 @@ fn dc_zva_aborts_as_a_store(level: Level) -> Verdict {
     expect_eq!(frame.fault(), fault)?;
     expect_eq!(data.read::<u64>(0), !0, "the memory")?;
     let open = space(level, data.address() | bits::PAGE);
-    expect_eq!(run(snippets::ZERO_SVC, level, &open, AT).1.fault(), Fault::svc(1))?;
+    expect_eq!(
+        run(snippets::ZERO_SVC, level, &open, AT).1.fault(),
+        Fault::svc(1)
+    )?;
     expect_eq!(data.read::<u64>(0), 0, "the memory")
 }
 
@@ -186,9 +219,17 @@ fn unaligned_device_access_is_refused(row: (Snippet, u64)) -> Verdict {
     let data = Frames::new(1);
     let attributes = bits::PAGE & !bits::SHARED | bits::DEVICE;
     let device = space(level, data.address() | attributes);
-    expect_eq!(run(snippet, level, &device, AT + 8).1.fault(), Fault::svc(1), "aligned")?;
+    expect_eq!(
+        run(snippet, level, &device, AT + 8).1.fault(),
+        Fault::svc(1),
+        "aligned"
+    )?;
     let normal = space(level, data.address() | bits::PAGE);
-    expect_eq!(run(snippet, level, &normal, AT + 9).1.fault(), Fault::svc(1), "memory")?;
+    expect_eq!(
+        run(snippet, level, &normal, AT + 9).1.fault(),
+        Fault::svc(1),
+        "memory"
+    )?;
     let device = space(level, data.address() | attributes);
     for offset in [1, 2, 4, 7] {
         let (state, frame, code) = run(snippet, level, &device, AT + offset);
@@ -209,7 +250,11 @@ fn unaligned_ordered_load_is_refused(snippet: Snippet) -> Verdict {
     let data = Frames::new(1);
     for level in [Level::Here, Level::User] {
         let full = space(level, data.address() | bits::PAGE);
-        expect_eq!(run(snippet, level, &full, AT + 8).1.fault(), Fault::svc(1), "aligned")?;
+        expect_eq!(
+            run(snippet, level, &full, AT + 8).1.fault(),
+            Fault::svc(1),
+            "aligned"
+        )?;
         let (state, frame, code) = run(snippet, level, &full, AT + 12);
         let class = level.class(ec::DATA_ABORT_LOWER);
         expect_eq!(frame.fault(), Fault::new(class, ALIGNMENT))?;

@@ -59,7 +59,12 @@ fn illegal_state_is_refused(level: Level) -> Verdict {
     let mut state = level.state(&code);
     expect_eq!(enter(&state).fault(), Fault::svc(1))?;
     state.spsr |= 1 << 20;
-    expect_exact(&state, level, Fault::new(ec::ILLEGAL_STATE, 0), code.address())?;
+    expect_exact(
+        &state,
+        level,
+        Fault::new(ec::ILLEGAL_STATE, 0),
+        code.address(),
+    )?;
     state.spsr &= !(1 << 20);
     expect_eq!(enter(&state).fault(), Fault::svc(1))
 }
@@ -75,7 +80,11 @@ fn return_to_a_higher_level_is_illegal() -> Verdict {
     let frame = enter(&state);
     expect_eq!(frame.fault(), Fault::new(ec::ILLEGAL_STATE, 0))?;
     expect_eq!(frame.elr, code.address())?;
-    expect_eq!(frame.spsr & 0x10_000f, 1 << 20 | own & 0xf, "IL, and the mode it stayed in")
+    expect_eq!(
+        frame.spsr & 0x10_000f,
+        1 << 20 | own & 0xf,
+        "IL, and the mode it stayed in"
+    )
 }
 
 /// A misaligned PC faults at its target, with FAR and ELR equal to it.
@@ -89,7 +98,11 @@ fn misaligned_pc_is_refused(level: Level) -> Verdict {
     for offset in 1..4 {
         state.pc = code.address() + offset;
         let frame = enter(&state);
-        expect_eq!(frame.fault(), Fault::new(ec::PC_ALIGNMENT, 0), "offset {offset}")?;
+        expect_eq!(
+            frame.fault(),
+            Fault::new(ec::PC_ALIGNMENT, 0),
+            "offset {offset}"
+        )?;
         expect_frame(&frame, level, &state, state.pc)?;
         expect_eq!(frame.far, state.pc, "FAR")?;
     }
@@ -108,7 +121,11 @@ fn misaligned_sp_is_refused(level: Level) -> Verdict {
     for offset in [1, 4, 8, 15] {
         state.sp_el0 = data.address() + 64 + offset;
         let frame = enter(&state);
-        expect_eq!(frame.fault(), Fault::new(ec::SP_ALIGNMENT, 0), "offset {offset}")?;
+        expect_eq!(
+            frame.fault(),
+            Fault::new(ec::SP_ALIGNMENT, 0),
+            "offset {offset}"
+        )?;
         expect_frame(&frame, level, &state, code.address())?;
     }
     Ok(())
@@ -137,7 +154,11 @@ fn floating_point_traps_by_cpacr(level: Level) -> Verdict {
     expect_eq!(open, Fault::svc(1), "FPEN = 3")?;
     expect_eq!(frame.fault(), trap, "FPEN = 0")?;
     expect_frame(&frame, level, &state, code.address())?;
-    let expected = if level == Level::User { trap } else { Fault::svc(1) };
+    let expected = if level == Level::User {
+        trap
+    } else {
+        Fault::svc(1)
+    };
     expect_eq!(half, expected, "FPEN = 1")
 }
 
@@ -188,7 +209,9 @@ fn el0_may_wait_when_allowed(
     let state = Level::User.state(&code);
     let before = SctlrEl1::read();
     gic.set_enabled(timers.phys.intid()?, true);
-    timers.phys.set_deadline(timers.phys.count() + time::ticks(time::ms(2)));
+    timers
+        .phys
+        .set_deadline(timers.phys.count() + time::ticks(time::ms(2)));
     timers.phys.set_control(TimerControl::ENABLE);
     SctlrEl1::write(before & !(1 << bit) | u64::from(allow) << bit);
     let frame = enter(&state);
@@ -211,8 +234,18 @@ fn syndrome_is_of_the_last_exception() -> Verdict {
             state.pc += 2;
             let frame = enter(&state);
             expect_eq!(frame.far, state.pc)?;
-            expect_exact(&level.state(&undefined), level, Fault::UNDEFINED, undefined.address())?;
-            expect_exact(&level.state(&call), level, Fault::svc(0x77), call.address() + 4)?;
+            expect_exact(
+                &level.state(&undefined),
+                level,
+                Fault::UNDEFINED,
+                undefined.address(),
+            )?;
+            expect_exact(
+                &level.state(&call),
+                level,
+                Fault::svc(0x77),
+                call.address() + 4,
+            )?;
         }
     }
     Ok(())

@@ -55,7 +55,10 @@ fn seen(state: &State, read: fn() -> u64) -> (Frame, u64) {
 /// Two ways to the handler: a call that the processor takes, and an instruction that a hypervisor may have
 /// to refuse.
 fn both() -> [Code; 2] {
-    [Code::new(&[code::svc(1)]), Code::new(&[Register(3, 6, 1, 0, 0).mrs(0)])]
+    [
+        Code::new(&[code::svc(1)]),
+        Code::new(&[Register(3, 6, 1, 0, 0).mrs(0)]),
+    ]
 }
 
 /// Entry masks debug exceptions, SError, IRQ and FIQ, and SPSR keeps which were masked before.
@@ -68,7 +71,11 @@ fn entry_masks_everything(level: Level) -> Verdict {
             let (frame, daif) = seen(&state, now::daif);
             expect_eq!(daif, 0x3c0, "DAIF in the handler")?;
             expect_eq!(frame.spsr, state.spsr, "SPSR")?;
-            expect_eq!(frame.level, arch::cpu::current_el() << 2 | 1, "CurrentEL and SPSel")?;
+            expect_eq!(
+                frame.level,
+                arch::cpu::current_el() << 2 | 1,
+                "CurrentEL and SPSel"
+            )?;
         }
     }
     Ok(())
@@ -96,7 +103,11 @@ fn entry_sets_pan_as_span_says(control: &mut Control) -> Verdict {
             let mut state = Level::Here.state(&code);
             state.spsr |= pan << 22;
             let (frame, got) = seen(&state, now::pan);
-            expect_eq!(got >> 22 & 1, expected, "PAN in the handler, SPAN {span}, before {pan}")?;
+            expect_eq!(
+                got >> 22 & 1,
+                expected,
+                "PAN in the handler, SPAN {span}, before {pan}"
+            )?;
             expect_eq!(frame.spsr, state.spsr, "SPSR")?;
         }
     }
@@ -192,7 +203,11 @@ fn spsr_keeps_btype(level: Level) -> Verdict {
         expect_eq!(frame.fault(), Fault::UNDEFINED)?;
         expect_eq!(frame.spsr, state.spsr, "SPSR of the first instruction")?;
         state.pc = later.address();
-        expect_eq!(enter(&state).spsr >> 10 & 3, 0, "BTYPE behind an instruction")?;
+        expect_eq!(
+            enter(&state).spsr >> 10 & 3,
+            0,
+            "BTYPE behind an instruction"
+        )?;
     }
     Ok(())
 }

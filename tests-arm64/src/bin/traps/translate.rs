@@ -31,7 +31,12 @@ impl Fixture for Page {
 
 type Ask = fn(u64) -> u64;
 /// By row of the case below: read, write, EL0 read, EL0 write.
-const ASKS: [Ask; 4] = [translate_read, translate_write, translate_user_read, translate_user_write];
+const ASKS: [Ask; 4] = [
+    translate_read,
+    translate_write,
+    translate_user_read,
+    translate_user_write,
+];
 
 impl Page {
     fn ask(&mut self, raw: u64) -> Result<[u64; 4], Fault> {
@@ -65,16 +70,28 @@ fn failed(status: u64) -> u64 {
 )]
 fn par_tells_what_an_access_would(page: &mut Page, row: (u64, [Option<u64>; 4])) -> Verdict {
     let (flags, expected) = row;
-    let raw = if flags == 0 { 0 } else { page.frame.address() | flags };
+    let raw = if flags == 0 {
+        0
+    } else {
+        page.frame.address() | flags
+    };
     let answers = page.ask(raw)?;
-    expect_eq!((EsrEl1::read(), FarEl1::read()), (0x1234, 0x5678_9abc), "ESR and FAR")?;
+    expect_eq!(
+        (EsrEl1::read(), FarEl1::read()),
+        (0x1234, 0x5678_9abc),
+        "ESR and FAR"
+    )?;
     for (i, (par, status)) in answers.into_iter().zip(expected).enumerate() {
         match status {
             // Bit 11 is RES1; the level of a failed walk is in the status.
             Some(status) => expect_eq!(par & 0x7f, failed(status), "PAR_EL1 of query {i}")?,
             None => {
                 expect_eq!(par & 1, 0, "PAR_EL1.F of query {i}")?;
-                expect_eq!(par & 0xf_ffff_ffff_f000, page.frame.address(), "PA of query {i}")?;
+                expect_eq!(
+                    par & 0xf_ffff_ffff_f000,
+                    page.frame.address(),
+                    "PA of query {i}"
+                )?;
             }
         }
     }
@@ -115,7 +132,8 @@ fn par_tells_the_level_of_a_failed_walk(page: &mut Page, level: u32) -> Verdict 
 fn par_honours_pan_when_asked(page: &mut Page) -> Verdict {
     use guest_lib::arch::code::{Code, RET};
     use guest_lib::arch::registers::{ParEl1, set_pan};
-    page.space.set(AT, 3, page.frame.address() | bits::PAGE | bits::USER);
+    page.space
+        .set(AT, 3, page.frame.address() | bits::PAGE | bits::USER);
     flush();
     // AT S1E1RP, X0 and AT S1E1WP, X0.
     for word in [0xd508_7900, 0xd508_7920] {
