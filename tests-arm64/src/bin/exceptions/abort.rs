@@ -16,7 +16,11 @@ const AT: u64 = PRIVATE + 0x765_4321_0000;
 
 /// The first address behind the last region of RAM.
 fn behind_ram() -> u64 {
-    platform::memory_map().iter().map(|&(a, l)| a + l).max().unwrap_or(0)
+    platform::memory_map()
+        .iter()
+        .map(|&(a, l)| a + l)
+        .max()
+        .unwrap_or(0)
 }
 
 /// A stage 1 fault has status, direction and address, and no instruction in its syndrome.
@@ -67,7 +71,11 @@ fn fetch_fault_is_exact() -> Verdict {
     fault::forget();
     let refused = fault::catch(|| space.run(|| probe::JUMP.run(AT + 8, 0)));
     expect_eq!(refused, Err(Fault::new(ec::INSTRUCTION_ABORT, 7)))?;
-    expect_eq!((fault::details().elr, fault::details().far), (AT + 8, AT + 8), "(ELR, FAR)")
+    expect_eq!(
+        (fault::details().elr, fault::details().far),
+        (AT + 8, AT + 8),
+        "(ELR, FAR)"
+    )
 }
 
 /// A misaligned branch target is a PC alignment fault.
@@ -77,7 +85,11 @@ fn misaligned_pc_faults() -> Verdict {
     fault::forget();
     let refused = fault::catch(|| probe::JUMP.run(target, 0));
     expect_eq!(refused, Err(Fault::new(ec::PC_ALIGNMENT, 0)))?;
-    expect_eq!((fault::details().elr, fault::details().far), (target, target), "(ELR, FAR)")
+    expect_eq!(
+        (fault::details().elr, fault::details().far),
+        (target, target),
+        "(ELR, FAR)"
+    )
 }
 
 /// Device memory refuses unaligned accesses with an alignment fault; write-back memory takes them.
@@ -130,7 +142,11 @@ fn fetch_behind_ram_is_an_external_abort() -> Verdict {
     fault::forget();
     let refused = fault::catch(|| space.run(|| probe::JUMP.run(AT, 0)));
     expect_eq!(refused, Err(Fault::new(ec::INSTRUCTION_ABORT, 0x10)))?;
-    expect_eq!((fault::details().elr, fault::details().far), (AT, AT), "(ELR, FAR)")
+    expect_eq!(
+        (fault::details().elr, fault::details().far),
+        (AT, AT),
+        "(ELR, FAR)"
+    )
 }
 
 /// An access behind RAM from EL0 aborts as one from a lower level.
@@ -143,7 +159,11 @@ fn el0_access_behind_ram_is_from_a_lower_level() -> Verdict {
     match space.run_user(|| probe::LOAD.run(AT, 0)) {
         Ok(value) => note!("value {value:#x}"),
         Err(fault) => {
-            expect_eq!((fault.ec(), fault.status()), (ec::DATA_ABORT_LOWER, 0x10), "(EC, DFSC)")?;
+            expect_eq!(
+                (fault.ec(), fault.status()),
+                (ec::DATA_ABORT_LOWER, 0x10),
+                "(EC, DFSC)"
+            )?;
             expect_eq!(fault::details().spsr & 0xf, 0, "SPSR.M is EL0t")?;
             expect_eq!(fault::details().far, AT, "FAR")?;
         }
@@ -164,11 +184,20 @@ fn el0_access_behind_ram_is_from_a_lower_level() -> Verdict {
 fn at_reports_in_par(row: (u64, Option<u64>, Option<u64>)) -> Verdict {
     let (flags, read, write) = row;
     let (mut space, frame) = (Space::kernel(), Frames::new(1));
-    let raw = if flags == 0 { 0 } else { frame.address() | flags };
+    let raw = if flags == 0 {
+        0
+    } else {
+        frame.address() | flags
+    };
     space.set(AT, 3, raw);
     let status = |par: u64| (par & 1 != 0).then_some(par >> 1 & 0x3f);
     let got = fault::catch(|| {
-        space.run(|| (paging::translate_read(AT + 8), paging::translate_write(AT + 8)))
+        space.run(|| {
+            (
+                paging::translate_read(AT + 8),
+                paging::translate_write(AT + 8),
+            )
+        })
     })?;
     expect_eq!(status(got.0), read, "status of a read")?;
     expect_eq!(status(got.1), write, "status of a write")?;

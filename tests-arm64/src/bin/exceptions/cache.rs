@@ -17,8 +17,17 @@ fn ctr_is_legal_and_uniform() -> Verdict {
     note!("CTR_EL0 {here:#x}");
     expect_eq!(here >> 31 & 1, 1, "bit 31 is RES1")?;
     expect_ne!(here >> 14 & 3, 1, "L1Ip (AIVIVT is gone)")?;
-    expect_eq!((16..=2048).contains(&data_line()), true, "data line {}", data_line())?;
-    expect_eq!((16..=2048).contains(&instruction_line()), true, "instruction line")?;
+    expect_eq!(
+        (16..=2048).contains(&data_line()),
+        true,
+        "data line {}",
+        data_line()
+    )?;
+    expect_eq!(
+        (16..=2048).contains(&instruction_line()),
+        true,
+        "instruction line"
+    )?;
     for (i, there) in cpus::on_all(|_| CtrEl0::read())?.into_iter().enumerate() {
         expect_eq!(there, here, "on CPU {i}")?;
     }
@@ -49,13 +58,29 @@ fn clidr_is_legal_and_uniform() -> Verdict {
     note!("CLIDR_EL1 {clidr:#x}");
     let types: Vec<u64> = (0..7).map(|n| clidr >> (3 * n) & 7).collect();
     let levels = types.iter().take_while(|t| **t != 0).count();
-    expect_eq!(types[levels..].iter().find(|t| **t != 0), None, "a cache beyond a gap")?;
-    expect_eq!(types.iter().find(|t| **t > 4), None, "a reserved cache type")?;
+    expect_eq!(
+        types[levels..].iter().find(|t| **t != 0),
+        None,
+        "a cache beyond a gap"
+    )?;
+    expect_eq!(
+        types.iter().find(|t| **t > 4),
+        None,
+        "a reserved cache type"
+    )?;
     let (louis, loc, louu) = (clidr >> 21 & 7, clidr >> 24 & 7, clidr >> 27 & 7);
     for (name, level) in [("LoUIS", louis), ("LoC", loc), ("LoUU", louu)] {
-        expect_eq!(level as usize <= levels, true, "{name} {level} within {levels} levels")?;
+        expect_eq!(
+            level as usize <= levels,
+            true,
+            "{name} {level} within {levels} levels"
+        )?;
     }
-    expect_eq!(louis <= loc && louu <= loc, true, "unification comes no later than coherency")?;
+    expect_eq!(
+        louis <= loc && louu <= loc,
+        true,
+        "unification comes no later than coherency"
+    )?;
     for (i, there) in cpus::on_all(|_| ClidrEl1::read())?.into_iter().enumerate() {
         expect_eq!(there, clidr, "on CPU {i}")?;
     }
@@ -78,7 +103,11 @@ fn ccsidr_is_stable_and_uniform() -> Verdict {
     let clidr = ClidrEl1::read();
     for (n, (selected, _)) in here.iter().enumerate() {
         let kind = clidr >> (3 * (n as u64 / 2)) & 7;
-        let exists = if n % 2 == 0 { kind >= 2 } else { kind == 1 || kind == 3 };
+        let exists = if n % 2 == 0 {
+            kind >= 2
+        } else {
+            kind == 1 || kind == 3
+        };
         if exists {
             expect_eq!(*selected, n as u64, "CSSELR_EL1 of a cache that exists")?;
         }
@@ -86,7 +115,11 @@ fn ccsidr_is_stable_and_uniform() -> Verdict {
     for (i, there) in cpus::on_all(|_| all())?.into_iter().enumerate() {
         let same = (0..14).find(|&n| {
             let kind = clidr >> (3 * (n / 2)) & 7;
-            let exists = if n % 2 == 0 { kind >= 2 } else { kind == 1 || kind == 3 };
+            let exists = if n % 2 == 0 {
+                kind >= 2
+            } else {
+                kind == 1 || kind == 3
+            };
             exists && there[n as usize] != here[n as usize]
         });
         expect_eq!(same, None, "the first cache that differs on CPU {i}")?;
@@ -129,5 +162,9 @@ fn dc_zva_clears_its_block() -> Verdict {
         let inside = (start..start + block).contains(i);
         **byte != if inside { 0 } else { 0xff }
     });
-    expect_eq!(wrong, None, "the first byte that is wrong, block of {block} bytes")
+    expect_eq!(
+        wrong,
+        None,
+        "the first byte that is wrong, block of {block} bytes"
+    )
 }

@@ -36,7 +36,11 @@ fn every_breakpoint_hits(_debug: &mut Debug) -> Verdict {
         set_breakpoint_value(n, at);
         set_breakpoint_control(n, breakpoint_here());
         let hit = run(probe::NOPS, 0);
-        expect_eq!(hit.err().map(Fault::ec), Some(ec::BREAKPOINT), "breakpoint {n}")?;
+        expect_eq!(
+            hit.err().map(Fault::ec),
+            Some(ec::BREAKPOINT),
+            "breakpoint {n}"
+        )?;
         expect_eq!(fault::details().elr, at, "ELR at breakpoint {n}")?;
         set_breakpoint_control(n, 0);
         expect_eq!(run(probe::NOPS, 9), Ok(9), "with breakpoint {n} off")?;
@@ -54,14 +58,34 @@ fn every_watchpoint_hits(_debug: &mut Debug) -> Verdict {
         set_watchpoint_value(n, data.address() + 8);
         set_watchpoint_control(n, watchpoint_here(0xff, 3));
         let hit = run(probe::STORE, data.address() + 8);
-        expect_eq!(hit.err().map(Fault::ec), Some(ec::WATCHPOINT), "watchpoint {n}")?;
-        expect_eq!(fault::details().far, data.address() + 8, "FAR at watchpoint {n}")?;
-        expect_eq!(fault::details().elr, probe::STORE.address(), "ELR at watchpoint {n}")?;
-        expect_eq!(fault::details().fault().is_write(), true, "WnR at watchpoint {n}")?;
+        expect_eq!(
+            hit.err().map(Fault::ec),
+            Some(ec::WATCHPOINT),
+            "watchpoint {n}"
+        )?;
+        expect_eq!(
+            fault::details().far,
+            data.address() + 8,
+            "FAR at watchpoint {n}"
+        )?;
+        expect_eq!(
+            fault::details().elr,
+            probe::STORE.address(),
+            "ELR at watchpoint {n}"
+        )?;
+        expect_eq!(
+            fault::details().fault().is_write(),
+            true,
+            "WnR at watchpoint {n}"
+        )?;
         expect_eq!(data.read::<u64>(8), 0, "memory at watchpoint {n}")?;
         set_watchpoint_control(n, 0);
         run(probe::STORE, data.address() + 8)?;
-        expect_eq!(data.read::<u64>(8), 0x5a5a, "memory with watchpoint {n} off")?;
+        expect_eq!(
+            data.read::<u64>(8),
+            0x5a5a,
+            "memory with watchpoint {n} off"
+        )?;
     }
     Ok(())
 }
@@ -74,8 +98,16 @@ fn watchpoint_tells_loads_from_stores(_debug: &mut Debug, row: (u64, bool)) -> V
     let data = Frames::new(1);
     set_watchpoint_value(0, data.address());
     set_watchpoint_control(0, watchpoint_here(0xff, accesses));
-    expect_eq!(run(probe::LOAD, data.address()).is_err(), loads, "a load hits")?;
-    expect_eq!(run(probe::STORE, data.address()).is_err(), !loads, "a store hits")
+    expect_eq!(
+        run(probe::LOAD, data.address()).is_err(),
+        loads,
+        "a load hits"
+    )?;
+    expect_eq!(
+        run(probe::STORE, data.address()).is_err(),
+        !loads,
+        "a store hits"
+    )
 }
 
 /// A watchpoint on some bytes spares the others.
@@ -98,7 +130,11 @@ fn masked_breakpoint_does_not_hit(_debug: &mut Debug) -> Verdict {
     arm();
     set_breakpoint_value(0, probe::NOPS.address());
     set_breakpoint_control(0, breakpoint_here());
-    expect_eq!(fault::catch(|| probe::NOPS.run(3, 0)), Ok(3), "with PSTATE.D set")?;
+    expect_eq!(
+        fault::catch(|| probe::NOPS.run(3, 0)),
+        Ok(3),
+        "with PSTATE.D set"
+    )?;
     expect_eq!(run(probe::NOPS, 3).is_err(), true, "with PSTATE.D clear")
 }
 
@@ -122,7 +158,11 @@ fn os_lock_silences_breakpoints(_debug: &mut Debug) -> Verdict {
     OslarEl1::write(1);
     expect_eq!(OslsrEl1::read() & 2, 2, "OSLSR_EL1.OSLK")?;
     expect_eq!(run(probe::NOPS, 3), Ok(3), "locked")?;
-    expect_eq!(run(probe::BRK, 0).err(), Some(Fault::new(ec::BRK64, 0x5a5a)), "BRK, locked")?;
+    expect_eq!(
+        run(probe::BRK, 0).err(),
+        Some(Fault::new(ec::BRK64, 0x5a5a)),
+        "BRK, locked"
+    )?;
     OslarEl1::write(0);
     expect_eq!(run(probe::NOPS, 3).is_err(), true, "unlocked")
 }
@@ -160,7 +200,11 @@ fn linked_breakpoint_needs_its_context(_debug: &mut Debug) -> Verdict {
     let own = run(probe::NOPS, 3);
     ContextidrEl1::write(before);
     expect_eq!(other, Ok(3), "in another context")?;
-    expect_eq!(own.err().map(Fault::ec), Some(ec::BREAKPOINT), "in its own context")
+    expect_eq!(
+        own.err().map(Fault::ec),
+        Some(ec::BREAKPOINT),
+        "in its own context"
+    )
 }
 
 /// Single step stops behind each instruction in turn.

@@ -5,8 +5,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use guest_lib::arch::fault::{Frame, Vector, ec};
-use guest_lib::arch::probe::{self, Instruction, Probe, Registers, observed};
 use guest_lib::arch::gic::Gic;
+use guest_lib::arch::probe::{self, Instruction, Probe, Registers, observed};
 use guest_lib::arch::registers::*;
 use guest_lib::arch::timer::Timers;
 use guest_lib::prelude::*;
@@ -88,7 +88,11 @@ fn spsr_holds_the_interrupted_pstate(row: (Instruction, u64)) -> Verdict {
     let spsr = Pstate::from_bits_retain(spsr.into_inner());
     expect_eq!((spsr & Pstate::NZCV).bits(), before.nzcv, "NZCV")?;
     expect_eq!(spsr & Pstate::DAIF, Pstate::DAIF)?;
-    expect_eq!(spsr & (Pstate::SS | Pstate::IL), Pstate::empty(), "SS and IL")?;
+    expect_eq!(
+        spsr & (Pstate::SS | Pstate::IL),
+        Pstate::empty(),
+        "SS and IL"
+    )?;
     expect_eq!(spsr.bits() & 0x1f, arch::cpu::current_el() << 2 | 1, "mode")
 }
 
@@ -124,11 +128,17 @@ fn spsr_holds_extension_bits(row: (u32, fn(bool), Pstate)) -> Verdict {
             probe::SVC.run(0, 0)
         });
         set(bit == Pstate::SSBS && on);
-        caught.err().map(|_| Pstate::from_bits_retain(fault::details().spsr) & bit)
+        caught
+            .err()
+            .map(|_| Pstate::from_bits_retain(fault::details().spsr) & bit)
     };
     let (set_on, set_off) = (spsr_with(true), spsr_with(false));
     set(false);
-    expect_eq!((set_on, set_off), (Some(bit), Some(Pstate::empty())), "(set, clear)")
+    expect_eq!(
+        (set_on, set_off),
+        (Some(bit), Some(Pstate::empty())),
+        "(set, clear)"
+    )
 }
 
 /// The handler runs with everything masked, at its own level, on its own stack pointer.
@@ -138,8 +148,16 @@ fn spsr_holds_extension_bits(row: (u32, fn(bool), Pstate)) -> Verdict {
 )]
 fn handler_state_is_architected(probe: Probe) -> Verdict {
     for frame in [frame_of(probe)?, user_frame_of(probe)?] {
-        expect_eq!(Pstate::from_bits_retain(frame.daif), Pstate::DAIF, "DAIF in the handler")?;
-        expect_eq!(frame.level, arch::cpu::current_el() << 2 | 1, "level and stack pointer")?;
+        expect_eq!(
+            Pstate::from_bits_retain(frame.daif),
+            Pstate::DAIF,
+            "DAIF in the handler"
+        )?;
+        expect_eq!(
+            frame.level,
+            arch::cpu::current_el() << 2 | 1,
+            "level and stack pointer"
+        )?;
     }
     Ok(())
 }
@@ -150,7 +168,11 @@ fn sp0_uses_the_first_vector() -> Verdict {
     let frame = frame_of(probe::UNDEFINED_SP0)?;
     expect_eq!(frame.vector, Vector::SP0_SYNC)?;
     expect_eq!(frame.spsr & 1, 0, "SPSR.M[0]")?;
-    expect_eq!(frame_of(probe::UNDEFINED)?.vector, Vector::SPX_SYNC, "with SP_ELx again")
+    expect_eq!(
+        frame_of(probe::UNDEFINED)?.vector,
+        Vector::SPX_SYNC,
+        "with SP_ELx again"
+    )
 }
 
 /// A register that does not exist for the guest is undefined, with nothing else in the syndrome.

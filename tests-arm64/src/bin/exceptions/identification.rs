@@ -86,7 +86,11 @@ fn what_runs_is_announced() -> Verdict {
 #[case(spec = "DDI0487 D24.2 ID_AA64PFR0_EL1")]
 fn floating_point_works_if_announced() -> Verdict {
     let pfr0 = IdAa64pfr0El1::read();
-    expect_eq!(field(pfr0, 16) == 15, field(pfr0, 20) == 15, "FP and AdvSIMD")?;
+    expect_eq!(
+        field(pfr0, 16) == 15,
+        field(pfr0, 20) == 15,
+        "FP and AdvSIMD"
+    )?;
     let works = fault::catch(|| probe::FLOAT.run(0, 0)).is_ok();
     expect_eq!(works, field(pfr0, 16) != 15)
 }
@@ -97,8 +101,16 @@ fn debug_resources_are_announced() -> Verdict {
     let (breakpoints, watchpoints) = (debug::breakpoints(), debug::watchpoints());
     let contexts = debug::context_breakpoints();
     note!("{breakpoints} breakpoints, {contexts} with context, {watchpoints} watchpoints");
-    expect_eq!(breakpoints >= 2 && watchpoints >= 2, true, "the least that the manual allows")?;
-    expect_eq!((1..=breakpoints).contains(&contexts), true, "context breakpoints")
+    expect_eq!(
+        breakpoints >= 2 && watchpoints >= 2,
+        true,
+        "the least that the manual allows"
+    )?;
+    expect_eq!(
+        (1..=breakpoints).contains(&contexts),
+        true,
+        "context breakpoints"
+    )
 }
 
 /// A register of an absent feature is undefined, or trapped by the class that FEAT_IDST gives it.
@@ -122,6 +134,10 @@ fn absent_feature_register_is_refused(row: (fn() -> u64, u32)) -> Verdict {
     if present {
         return expect_eq!(refused, None, "the feature is announced");
     }
-    let class = if idst { fault::ec::SYSTEM } else { fault::ec::UNKNOWN };
+    let class = if idst {
+        fault::ec::SYSTEM
+    } else {
+        fault::ec::UNKNOWN
+    };
     expect_eq!(refused.map(Fault::ec), Some(class), "FEAT_IDST {idst}")
 }

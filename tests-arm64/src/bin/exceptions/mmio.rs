@@ -26,7 +26,11 @@ impl Fixture for Word {
         let address = gic.distributor().base() + register;
         let value = gic.distributor().read32(register);
         expect_eq!(value, 0x90a0_4080, "the pattern")?;
-        Ok(Word { _gic: gic, address, value })
+        Ok(Word {
+            _gic: gic,
+            address,
+            value,
+        })
     }
 }
 
@@ -69,7 +73,10 @@ fn store_of_zero_register_stores_zero(word: &mut Word) -> Verdict {
 /// Register 31 as base is the stack pointer, and x30 is a destination like any other.
 #[case(spec = "DDI0487 C3.2")]
 fn stack_pointer_can_be_the_base(word: &mut Word) -> Verdict {
-    expect_eq!(fault::catch(|| forms::ldr_w30_sp(word.address))?, word.value.into())
+    expect_eq!(
+        fault::catch(|| forms::ldr_w30_sp(word.address))?,
+        word.value.into()
+    )
 }
 
 /// An access with writeback gives the right value and base, or a fault that leaves both.
@@ -84,7 +91,11 @@ fn writeback_load_is_right_or_refused(word: &mut Word, load: fn(u64) -> (u64, u6
             expect_eq!(fault.ec(), fault::ec::DATA_ABORT)
         }
         Ok((value, base)) => {
-            let moved = if load(word.address).1 == word.address { 0 } else { 4 };
+            let moved = if load(word.address).1 == word.address {
+                0
+            } else {
+                4
+            };
             expect_eq!(value, word.value.into())?;
             expect_eq!(base, word.address + moved, "base register")
         }
@@ -113,7 +124,10 @@ fn pair_store_is_right_or_refused(word: &mut Word) -> Verdict {
         }
         Ok(()) => (0x1020_3040, 0x5060_7080),
     };
-    let got = (forms::ldr_w(word.address) as u32, forms::ldr_w(word.address + 4) as u32);
+    let got = (
+        forms::ldr_w(word.address) as u32,
+        forms::ldr_w(word.address + 4) as u32,
+    );
     expect_eq!(got, stored)
 }
 

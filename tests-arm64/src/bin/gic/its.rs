@@ -73,15 +73,26 @@ fn typer_states_physical_lpis() -> Verdict {
 fn typer_states_its_sizes() -> Verdict {
     let typer = registers()?.read64(gits::TYPER);
     let (ids, devices, entry) = (typer >> 8 & 0x1f, typer >> 13 & 0x1f, typer >> 4 & 0xf);
-    note!("{} event bits, {} device bits, {} bytes per entry", ids + 1, devices + 1, entry + 1);
-    expect_eq!(ids > 0 && devices > 0, true, "IDbits {ids}, Devbits {devices}")
+    note!(
+        "{} event bits, {} device bits, {} bytes per entry",
+        ids + 1,
+        devices + 1,
+        entry + 1
+    );
+    expect_eq!(
+        ids > 0 && devices > 0,
+        true,
+        "IDbits {ids}, Devbits {devices}"
+    )
 }
 
 /// The table registers ask for one device table and at most one collection table.
 #[case(spec = "IHI0069 12.19 GITS_BASER<n>", needs("arm64.its"))]
 fn baser_names_its_tables() -> Verdict {
     let its = registers()?;
-    let kinds: Vec<u64> = (0..8).map(|i| its.read64(gits::BASER + i * 8) >> 56 & 7).collect();
+    let kinds: Vec<u64> = (0..8)
+        .map(|i| its.read64(gits::BASER + i * 8) >> 56 & 7)
+        .collect();
     let count = |kind| kinds.iter().filter(|k| **k == kind).count();
     expect_eq!(count(1), 1, "device tables in {kinds:?}")?;
     expect_eq!(count(4), 1, "collection tables in {kinds:?}")
@@ -132,7 +143,11 @@ fn inv_makes_a_disable_known(its: &mut Its) -> Verdict {
     its.invalidate(DEVICE, EVENT);
     its.sync(Cpu::BOOT);
     its.flush()?;
-    expect_eq!(taken(its, Cpu::BOOT)?, LPI, "the pending LPI after the enable")
+    expect_eq!(
+        taken(its, Cpu::BOOT)?,
+        LPI,
+        "the pending LPI after the enable"
+    )
 }
 
 /// INVALL makes changes of all LPIs of a collection known, and delivers what is pending.
@@ -200,7 +215,11 @@ fn movi_moves_the_event(its: &mut Its) -> Verdict {
     its.map_collection(4, Some(Cpu(1)))?;
     its.move_event(DEVICE, EVENT, 4);
     raise(its, Cpu(1))?;
-    expect_eq!(taken(its, Cpu::BOOT)?, Intid::SPURIOUS, "the former processor")?;
+    expect_eq!(
+        taken(its, Cpu::BOOT)?,
+        Intid::SPURIOUS,
+        "the former processor"
+    )?;
     expect_eq!(taken(its, Cpu(1))?, LPI, "the new processor")
 }
 
@@ -213,7 +232,11 @@ fn movi_takes_a_pending_lpi_along(its: &mut Its) -> Verdict {
     its.move_event(DEVICE, EVENT, 4);
     its.sync(Cpu(1));
     its.flush()?;
-    expect_eq!(taken(its, Cpu::BOOT)?, Intid::SPURIOUS, "the former processor")?;
+    expect_eq!(
+        taken(its, Cpu::BOOT)?,
+        Intid::SPURIOUS,
+        "the former processor"
+    )?;
     expect_eq!(taken(its, Cpu(1))?, LPI, "the new processor")
 }
 
@@ -225,7 +248,11 @@ fn movall_takes_pending_lpis_along(its: &mut Its) -> Verdict {
     its.move_all(Cpu::BOOT, Cpu(1));
     its.sync(Cpu(1));
     its.flush()?;
-    expect_eq!(taken(its, Cpu::BOOT)?, Intid::SPURIOUS, "the former processor")?;
+    expect_eq!(
+        taken(its, Cpu::BOOT)?,
+        Intid::SPURIOUS,
+        "the former processor"
+    )?;
     expect_eq!(taken(its, Cpu(1))?, LPI, "the new processor")
 }
 
@@ -262,8 +289,17 @@ fn many_events_arrive_once_each(its: &mut Its) -> Verdict {
     for _ in 0..60 {
         let intid = taken(its, Cpu::BOOT)?;
         let bit = 1u64 << (intid.0.wrapping_sub(FIRST_LPI) % 64);
-        expect_eq!(intid.0 >= FIRST_LPI && seen & bit == 0, true, "INTID {}", intid.0)?;
+        expect_eq!(
+            intid.0 >= FIRST_LPI && seen & bit == 0,
+            true,
+            "INTID {}",
+            intid.0
+        )?;
         seen |= bit;
     }
-    expect_eq!(taken(its, Cpu::BOOT)?, Intid::SPURIOUS, "more than were raised")
+    expect_eq!(
+        taken(its, Cpu::BOOT)?,
+        Intid::SPURIOUS,
+        "more than were raised"
+    )
 }

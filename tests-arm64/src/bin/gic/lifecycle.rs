@@ -48,7 +48,11 @@ fn every_spi_is_delivered_once(gic: &mut Gic, is_edge: bool) -> Verdict {
         gic.set_pending(intid, true);
         let iar = take(gic);
         expect_eq!(iar.intid(), intid)?;
-        expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "INTID {n} a second time")?;
+        expect_eq!(
+            gic.acknowledge().intid(),
+            Intid::SPURIOUS,
+            "INTID {n} a second time"
+        )?;
         gic.end(iar);
         gic.set_enabled(intid, false);
     }
@@ -84,7 +88,11 @@ fn every_private_interrupt_is_delivered_once(gic: &mut Gic, row: (u32, bool)) ->
             gic.deactivate(iar);
         }
         expect_eq!(gic.is_active(intid), false, "INTID {n} after its end")?;
-        expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "INTID {n} a second time")?;
+        expect_eq!(
+            gic.acknowledge().intid(),
+            Intid::SPURIOUS,
+            "INTID {n} a second time"
+        )?;
         gic.set_enabled(intid, false);
     }
     Ok(())
@@ -106,7 +114,11 @@ fn state_follows_the_cycle(gic: &mut Gic, intid: Intid) -> Verdict {
     expect_eq!(state(), (true, false), "(pending, active) when raised")?;
     let iar = take(gic);
     expect_eq!(iar.intid(), intid)?;
-    expect_eq!(state(), (false, true), "(pending, active) when acknowledged")?;
+    expect_eq!(
+        state(),
+        (false, true),
+        "(pending, active) when acknowledged"
+    )?;
     gic.end(iar);
     expect_eq!(state(), (false, false), "(pending, active) when ended")
 }
@@ -118,7 +130,11 @@ fn active_and_pending_is_delivered_again(gic: &mut Gic) -> Verdict {
     gic.set_pending(SPI, true);
     let first = take(gic);
     gic.set_pending(SPI, true);
-    expect_eq!((gic.is_pending(SPI), gic.is_active(SPI)), (true, true), "(pending, active)")?;
+    expect_eq!(
+        (gic.is_pending(SPI), gic.is_active(SPI)),
+        (true, true),
+        "(pending, active)"
+    )?;
     expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "while active")?;
     gic.end(first);
     let second = take(gic);
@@ -170,7 +186,11 @@ fn distributor_enable_gates_delivery(gic: &mut Gic) -> Verdict {
     gic.distributor().write32(gicd::CTLR, control & !3);
     edge(gic, SPI);
     gic.set_pending(SPI, true);
-    expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "with the distributor off")?;
+    expect_eq!(
+        gic.acknowledge().intid(),
+        Intid::SPURIOUS,
+        "with the distributor off"
+    )?;
     gic.distributor().write32(gicd::CTLR, control);
     expect_eq!(take(gic).intid(), SPI, "with the distributor on")
 }
@@ -220,7 +240,11 @@ fn eoi_mode_1_needs_dir(gic: &mut Gic, intid: Intid) -> Verdict {
     gic.set_pending(intid, true);
     let iar = take(gic);
     gic.end(iar);
-    expect_eq!(gic.running_priority(), 0xff, "running priority after the end")?;
+    expect_eq!(
+        gic.running_priority(),
+        0xff,
+        "running priority after the end"
+    )?;
     expect_eq!(gic.is_active(intid), true, "active after the end")?;
     gic.set_pending(intid, true);
     expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "while active")?;
@@ -241,7 +265,11 @@ fn eoi_mode_0_does_both(gic: &mut Gic) -> Verdict {
     let iar = take(gic);
     expect_ne!(gic.running_priority(), 0xff)?;
     gic.end(iar);
-    expect_eq!((gic.running_priority(), gic.is_active(SPI)), (0xff, false), "(priority, active)")
+    expect_eq!(
+        (gic.running_priority(), gic.is_active(SPI)),
+        (0xff, false),
+        "(priority, active)"
+    )
 }
 
 /// An SPI that one processor acknowledged is deactivated by another.
@@ -298,9 +326,17 @@ fn set_and_clear_mirror(gic: &mut Gic, row: (u64, u64)) -> Verdict {
     let (set, clear) = (row.0 + 2 * 4, row.1 + 2 * 4);
     let d = gic.distributor();
     d.write32(set, 0xffff_0000);
-    expect_eq!((d.read32(set), d.read32(clear)), (0xffff_0000, 0xffff_0000), "(set, clear)")?;
+    expect_eq!(
+        (d.read32(set), d.read32(clear)),
+        (0xffff_0000, 0xffff_0000),
+        "(set, clear)"
+    )?;
     d.write32(clear, 0x00ff_00ff);
-    expect_eq!((d.read32(set), d.read32(clear)), (0xff00_0000, 0xff00_0000), "(set, clear)")
+    expect_eq!(
+        (d.read32(set), d.read32(clear)),
+        (0xff00_0000, 0xff00_0000),
+        "(set, clear)"
+    )
 }
 
 /// A WFI with IRQs masked ends when an SGI is pending.

@@ -29,7 +29,11 @@ fn order_is_by_priority(gic: &mut Gic) -> Verdict {
         raise(gic, 64 + i as u32, priority);
     }
     // Priority 0x10 first, and so on.
-    let mut expected: Vec<_> = priorities.iter().enumerate().map(|(i, p)| (*p, i)).collect();
+    let mut expected: Vec<_> = priorities
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (*p, i))
+        .collect();
     expected.sort_unstable();
     for (priority, i) in expected {
         let intid = Intid::spi(64 + i as u32);
@@ -46,7 +50,13 @@ fn order_is_by_priority(gic: &mut Gic) -> Verdict {
 #[case(spec = "IHI0069 12.2 ICC_PMR_EL1; IHI0048 4.4.2")]
 fn mask_lets_more_urgent_through(gic: &mut Gic) -> Verdict {
     let intid = raise(gic, 64, 0x60);
-    for (mask, through) in [(0x00, false), (0x50, false), (0x60, false), (0x70, true), (0xf0, true)] {
+    for (mask, through) in [
+        (0x00, false),
+        (0x50, false),
+        (0x60, false),
+        (0x70, true),
+        (0xf0, true),
+    ] {
         gic.set_mask(mask);
         let expected = if through { intid } else { Intid::SPURIOUS };
         let iar = gic.acknowledge();
@@ -64,8 +74,16 @@ fn mask_lets_more_urgent_through(gic: &mut Gic) -> Verdict {
 fn mask_keeps_implemented_bits(gic: &mut Gic) -> Verdict {
     gic.set_mask(0xff);
     let bits = gic.mask();
-    expect_eq!(bits.leading_ones() >= 4, true, "at least 16 levels, mask {bits:#x}")?;
-    expect_eq!(bits.leading_ones() + bits.trailing_zeros(), 8, "implemented bits {bits:#x}")?;
+    expect_eq!(
+        bits.leading_ones() >= 4,
+        true,
+        "at least 16 levels, mask {bits:#x}"
+    )?;
+    expect_eq!(
+        bits.leading_ones() + bits.trailing_zeros(),
+        8,
+        "implemented bits {bits:#x}"
+    )?;
     for value in [0, 0x5a, 0xa5, 0x80, 0x10] {
         gic.set_mask(value);
         expect_eq!(gic.mask(), value & bits, "after {value:#x}")?;
@@ -87,7 +105,11 @@ fn running_priority_holds_back(gic: &mut Gic) -> Verdict {
     expect_eq!(preempting.intid(), more, "more urgent")?;
     expect_eq!(gic.running_priority(), 0x20)?;
     gic.end(preempting);
-    expect_eq!(gic.running_priority(), 0x40, "after the end of the more urgent one")?;
+    expect_eq!(
+        gic.running_priority(),
+        0x40,
+        "after the end of the more urgent one"
+    )?;
     gic.end(running);
     let next = gic.acknowledge();
     expect_eq!(next.intid(), Intid::spi(66), "as urgent, later")?;
@@ -132,7 +154,11 @@ fn handlers_preempt_each_other(gic: &mut Gic) -> Verdict {
         time::wait_until(time::PATIENCE, || ended.load(SeqCst) == DEPTH);
         interrupts::mask_irq();
     });
-    expect_eq!((entered.load(SeqCst), ended.load(SeqCst)), (DEPTH, DEPTH), "(entered, ended)")?;
+    expect_eq!(
+        (entered.load(SeqCst), ended.load(SeqCst)),
+        (DEPTH, DEPTH),
+        "(entered, ended)"
+    )?;
     expect_eq!(wrong.load(SeqCst), 0, "wrong INTIDs or order")
 }
 
@@ -155,7 +181,11 @@ fn binary_point_groups_priorities(gic: &mut Gic) -> Verdict {
     raise(gic, 64, 0x70);
     let running = gic.acknowledge();
     raise(gic, 65, 0x50);
-    expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "of the same group")?;
+    expect_eq!(
+        gic.acknowledge().intid(),
+        Intid::SPURIOUS,
+        "of the same group"
+    )?;
     let more = raise(gic, 66, 0x30);
     let preempting = gic.acknowledge();
     expect_eq!(preempting.intid(), more, "of a more urgent group")?;
@@ -191,7 +221,11 @@ fn priority_lanes_are_bytes(gic: &mut Gic) -> Verdict {
     let word = gicd::IPRIORITYR + u64::from(gic.lines() - 4);
     d.write32(word, !0);
     let mask = d.read32(word);
-    expect_eq!(mask.to_ne_bytes(), [mask as u8; 4], "implemented bits of the last word")?;
+    expect_eq!(
+        mask.to_ne_bytes(),
+        [mask as u8; 4],
+        "implemented bits of the last word"
+    )?;
     d.write32(word, 0);
     expect_eq!(d.read32(word), 0)?;
     const PATTERN: u32 = 0xff7f_bf3f;

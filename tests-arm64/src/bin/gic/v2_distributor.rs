@@ -86,7 +86,11 @@ fn sgis_are_edge_triggered(gic: &mut Gicv2) -> Verdict {
     let d = gic.distributor();
     expect_eq!(d.read32(gicd::ICFGR) & 0xaaaa_aaaa, 0xaaaa_aaaa)?;
     d.write32(gicd::ICFGR, 0);
-    expect_eq!(d.read32(gicd::ICFGR) & 0xaaaa_aaaa, 0xaaaa_aaaa, "after a write of zero")
+    expect_eq!(
+        d.read32(gicd::ICFGR) & 0xaaaa_aaaa,
+        0xaaaa_aaaa,
+        "after a write of zero"
+    )
 }
 
 /// Registers of private interrupts are banked: what one processor writes, another does not see.
@@ -119,13 +123,21 @@ fn v2m_frame_raises_its_spis(gic: &mut Gicv2) -> Verdict {
     let base = platform::info().gic.v2m;
     if base == 0 {
         // BSA B_GIC_02 asks for a frame only where there is PCI Express.
-        return expect_eq!(platform::info().has_pcie, false, "PCI Express without an MSI frame");
+        return expect_eq!(
+            platform::info().has_pcie,
+            false,
+            "PCI Express without an MSI frame"
+        );
     }
     let frame = Mmio::new(base);
     let typer = frame.read32(v2m::MSI_TYPER);
     let (first, count) = (typer >> 16 & 0x3ff, typer & 0x3ff);
     note!("SPIs {first} to {}", first + count - 1);
-    expect_eq!(first >= 32 && first + count <= gic.lines(), true, "within the GIC")?;
+    expect_eq!(
+        first >= 32 && first + count <= gic.lines(),
+        true,
+        "within the GIC"
+    )?;
     for n in [first, first + count - 1] {
         gic.set_edge(Intid(n), true);
         gic.set_enabled(Intid(n), true);
@@ -137,5 +149,9 @@ fn v2m_frame_raises_its_spis(gic: &mut Gicv2) -> Verdict {
         gic.end(iar);
     }
     frame.write32(v2m::MSI_SETSPI_NS, first - 1);
-    expect_eq!(gic.is_pending(Intid(first - 1)), false, "an SPI outside the frame")
+    expect_eq!(
+        gic.is_pending(Intid(first - 1)),
+        false,
+        "an SPI outside the frame"
+    )
 }

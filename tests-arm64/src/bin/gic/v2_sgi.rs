@@ -42,13 +42,18 @@ fn received(gic: &Gicv2, value: u32) -> Result<Vec<u32>, Stop> {
     })?;
     // A slow one may still have it pending; nothing is lost by waiting for it.
     expect_eq!(strange.load(SeqCst), 0, "SGIs with a wrong INTID or sender")?;
-    Ok(counts[..cpus::count()].iter().map(|c| c.load(SeqCst)).collect())
+    Ok(counts[..cpus::count()]
+        .iter()
+        .map(|c| c.load(SeqCst))
+        .collect())
 }
 
 fn expect_targets(gic: &Gicv2, value: u32, is_target: impl Fn(usize) -> bool) -> Verdict {
     for round in 0..3 {
         let got = received(gic, value)?;
-        let expected: Vec<u32> = (0..cpus::count()).map(|i| u32::from(is_target(i))).collect();
+        let expected: Vec<u32> = (0..cpus::count())
+            .map(|i| u32::from(is_target(i)))
+            .collect();
         expect_eq!(got, expected, "SGIs per CPU in round {round}")?;
     }
     Ok(())
@@ -91,7 +96,10 @@ fn iar_names_the_sender(gic: &mut Gicv2) -> Verdict {
 }
 
 /// One SGI from each of several senders pends once per sender.
-#[case(spec = "IHI0048 4.3.17 GICD_SPENDSGIR", needs("arm64.gicv2", "cpus>=3"))]
+#[case(
+    spec = "IHI0048 4.3.17 GICD_SPENDSGIR",
+    needs("arm64.gicv2", "cpus>=3")
+)]
 fn sgi_pends_once_per_sender(gic: &mut Gicv2) -> Verdict {
     gic.set_enabled(Intid::sgi(SGI), true);
     let gic = &*gic;
@@ -119,11 +127,22 @@ fn sgi_pends_once_per_sender(gic: &mut Gicv2) -> Verdict {
 #[case(spec = "IHI0048 4.3.16 GICD_CPENDSGIR", needs("arm64.gicv2"))]
 fn pending_state_of_sgis_is_per_sender(gic: &mut Gicv2) -> Verdict {
     let d = gic.distributor();
-    let (set, clear) = (gicd::SPENDSGIR + u64::from(SGI), gicd::CPENDSGIR + u64::from(SGI));
+    let (set, clear) = (
+        gicd::SPENDSGIR + u64::from(SGI),
+        gicd::CPENDSGIR + u64::from(SGI),
+    );
     d.write8(set, 1);
-    expect_eq!((d.read8(set), d.read8(clear)), (1, 1), "(set, clear) after a set")?;
+    expect_eq!(
+        (d.read8(set), d.read8(clear)),
+        (1, 1),
+        "(set, clear) after a set"
+    )?;
     d.write8(clear, 1);
-    expect_eq!((d.read8(set), d.read8(clear)), (0, 0), "(set, clear) after a clear")?;
+    expect_eq!(
+        (d.read8(set), d.read8(clear)),
+        (0, 0),
+        "(set, clear) after a clear"
+    )?;
     gic.set_enabled(Intid::sgi(SGI), true);
     expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS)
 }

@@ -14,7 +14,11 @@ fn present() -> u32 {
 /// The value to expect in a word of targets after `value` was written.
 fn kept(value: u32) -> u32 {
     // A uniprocessor GIC has no choice to offer: RAZ/WI.
-    if cpus::count() == 1 { 0 } else { value & present() }
+    if cpus::count() == 1 {
+        0
+    } else {
+        value & present()
+    }
 }
 
 /// The first word of SPIs.
@@ -41,7 +45,11 @@ fn bytes_read_their_lane(gic: &mut Gicv2) -> Verdict {
     let word = gic.distributor().read32(WORD);
     expect_eq!(word, kept(0x0001_0101))?;
     for lane in 0..4 {
-        expect_eq!(gic.distributor().read8(WORD + lane), (word >> (8 * lane)) as u8, "byte {lane}")?;
+        expect_eq!(
+            gic.distributor().read8(WORD + lane),
+            (word >> (8 * lane)) as u8,
+            "byte {lane}"
+        )?;
     }
     Ok(())
 }
@@ -55,7 +63,10 @@ fn byte_write_changes_its_lane(gic: &mut Gicv2) -> Verdict {
 }
 
 /// Targets of private interrupts read as the reading processor's own bit and cannot be written.
-#[case(spec = "IHI0048 4.3.12 GICD_ITARGETSR0", needs("arm64.gicv2", "cpus>=2"))]
+#[case(
+    spec = "IHI0048 4.3.12 GICD_ITARGETSR0",
+    needs("arm64.gicv2", "cpus>=2")
+)]
 fn private_targets_name_the_reader(gic: &mut Gicv2) -> Verdict {
     let d = gic.distributor();
     for cpu in cpus::all() {
@@ -69,7 +80,10 @@ fn private_targets_name_the_reader(gic: &mut Gicv2) -> Verdict {
 }
 
 /// An SPI goes to the processor that its byte names, and to no other.
-#[case(spec = "IHI0048 4.3.12 GICD_ITARGETSR", needs("arm64.gicv2", "cpus>=2"))]
+#[case(
+    spec = "IHI0048 4.3.12 GICD_ITARGETSR",
+    needs("arm64.gicv2", "cpus>=2")
+)]
 fn spi_goes_to_its_target(gic: &mut Gicv2) -> Verdict {
     let (gic, intid) = (&*gic, Intid::spi(70));
     gic.set_edge(intid, true);
@@ -82,7 +96,13 @@ fn spi_goes_to_its_target(gic: &mut Gicv2) -> Verdict {
         gic.set_pending(intid, true);
         for cpu in cpus::all().filter(|&c| c != target) {
             let there = cpus::run_on(cpu, || gic.acknowledge().intid())?;
-            expect_eq!(there, Intid::SPURIOUS, "CPU {} with target {}", cpu.0, target.0)?;
+            expect_eq!(
+                there,
+                Intid::SPURIOUS,
+                "CPU {} with target {}",
+                cpu.0,
+                target.0
+            )?;
         }
         let there = cpus::run_on(target, || {
             let iar = gic.acknowledge();
@@ -101,7 +121,8 @@ fn one_of_several_targets_handles_it(gic: &mut Gicv2) -> Verdict {
     gic.set_edge(intid, true);
     gic.set_enabled(intid, true);
     let all = ((1u32 << cpus::count()) - 1) as u8;
-    gic.distributor().write8(gicd::ITARGETSR + u64::from(intid.0), all);
+    gic.distributor()
+        .write8(gicd::ITARGETSR + u64::from(intid.0), all);
     for cpu in cpus::others() {
         cpus::run_on(cpu, || gic.init_cpu())?;
     }

@@ -48,7 +48,11 @@ fn one_security_state_is_visible(gic: &mut Gicv3) -> Verdict {
     let d = gic.distributor();
     let control = d.read32(gicd::CTLR);
     expect_eq!(control & gicd::ARE, gicd::ARE, "ARE")?;
-    expect_eq!(d.read32(gicd::TYPER) >> 10 & 1, u32::from(control & gicd::DS == 0), "SecurityExtn")
+    expect_eq!(
+        d.read32(gicd::TYPER) >> 10 & 1,
+        u32::from(control & gicd::DS == 0),
+        "SecurityExtn"
+    )
 }
 
 /// GICD_CTLR's group enables read back as written.
@@ -127,7 +131,11 @@ fn replaced_register_is_razwi(gic: &mut Gicv3, register: u64) -> Verdict {
     gic.distributor().write32(register, !0);
     expect_eq!(gic.distributor().read32(register), 0)?;
     gic.set_enabled(Intid::sgi(0), true);
-    expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "no SGI comes of it")
+    expect_eq!(
+        gic.acknowledge().intid(),
+        Intid::SPURIOUS,
+        "no SGI comes of it"
+    )
 }
 
 /// GICD_SGIR sends nothing under affinity routing; ICC_SGI1R_EL1 does.
@@ -163,7 +171,11 @@ fn spi_trigger_reads_back(gic: &mut Gicv3) -> Verdict {
     let d = gic.distributor();
     for value in [0xaaaa_aaaa, 0, 0x8888_2222, !0] {
         d.write32(word, value);
-        expect_eq!(d.read32(word) & 0xaaaa_aaaa, value & 0xaaaa_aaaa, "after {value:#x}")?;
+        expect_eq!(
+            d.read32(word) & 0xaaaa_aaaa,
+            value & 0xaaaa_aaaa,
+            "after {value:#x}"
+        )?;
     }
     Ok(())
 }

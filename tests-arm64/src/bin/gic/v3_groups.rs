@@ -126,7 +126,11 @@ fn control_keeps_its_fields(_gic: &mut Gicv3) -> Verdict {
     IccCtlrEl1::write(before | 2);
     expect_eq!(IccCtlrEl1::read() & 2, 2, "EOImode")?;
     IccCtlrEl1::write(before ^ 0x7_ff00);
-    expect_eq!(IccCtlrEl1::read() & 0xff00, before & 0xff00, "PRIbits, IDbits, SEIS, A3V")?;
+    expect_eq!(
+        IccCtlrEl1::read() & 0xff00,
+        before & 0xff00,
+        "PRIbits, IDbits, SEIS, A3V"
+    )?;
     IccCtlrEl1::write(before);
     expect_eq!(IccCtlrEl1::read(), before)
 }

@@ -38,7 +38,11 @@ fn frames_end_with_last(gic: &mut Gicv3) -> Verdict {
 /// Processor numbers of the frames are unique.
 #[case(spec = "IHI0069 12.11 GICR_TYPER", needs("arm64.gicv3"))]
 fn frames_have_unique_numbers(gic: &mut Gicv3) -> Verdict {
-    let mut numbers: Vec<u64> = gic.redistributors().iter().map(|r| r.1 >> 8 & 0xffff).collect();
+    let mut numbers: Vec<u64> = gic
+        .redistributors()
+        .iter()
+        .map(|r| r.1 >> 8 & 0xffff)
+        .collect();
     numbers.sort_unstable();
     let twice = numbers.windows(2).find(|w| w[0] == w[1]);
     expect_eq!(twice, None)
@@ -50,7 +54,11 @@ fn frames_state_their_version(gic: &mut Gicv3) -> Verdict {
     let version = gic.distributor().read32(gicd::V3_PIDR2) >> 4 & 0xf;
     for (i, (frame, _, _)) in gic.redistributors().into_iter().enumerate() {
         expect_eq!(frame.read32(gicr::PIDR2) >> 4 & 0xf, version, "frame {i}")?;
-        expect_eq!(frame.read32(gicr::IIDR) != 0, true, "GICR_IIDR of frame {i}")?;
+        expect_eq!(
+            frame.read32(gicr::IIDR) != 0,
+            true,
+            "GICR_IIDR of frame {i}"
+        )?;
     }
     Ok(())
 }
@@ -58,7 +66,11 @@ fn frames_state_their_version(gic: &mut Gicv3) -> Verdict {
 /// Every frame keeps private state of its own.
 #[case(spec = "IHI0069 12.11 GICR_ISENABLER0", needs("arm64.gicv3"))]
 fn frames_keep_their_own_state(gic: &mut Gicv3) -> Verdict {
-    let frames: Vec<_> = gic.redistributors().iter().map(|r| r.0.at(gicr::SGI_FRAME)).collect();
+    let frames: Vec<_> = gic
+        .redistributors()
+        .iter()
+        .map(|r| r.0.at(gicr::SGI_FRAME))
+        .collect();
     for (i, frame) in frames.iter().enumerate() {
         frame.write8(gicr_sgi::IPRIORITYR + 22, (i as u8) << 4 & 0x70);
         frame.write32(gicr_sgi::ICENABLER, !0);
@@ -110,7 +122,10 @@ fn waker_follows_processor_sleep(gic: &mut Gicv3) -> Verdict {
     let asleep = || frame.read32(gicr::WAKER) & gicr::CHILDREN_ASLEEP != 0;
     let set = |sleep: bool| {
         let old = frame.read32(gicr::WAKER) & !gicr::PROCESSOR_SLEEP;
-        frame.write32(gicr::WAKER, old | if sleep { gicr::PROCESSOR_SLEEP } else { 0 });
+        frame.write32(
+            gicr::WAKER,
+            old | if sleep { gicr::PROCESSOR_SLEEP } else { 0 },
+        );
         time::wait_until(time::PATIENCE, || asleep() == sleep)
     };
     expect_eq!(set(false), true, "awake")?;
@@ -137,7 +152,11 @@ fn sgis_are_edge_triggered(gic: &mut Gicv3) -> Verdict {
     let frame = gic.sgi_frame(Cpu::BOOT);
     expect_eq!(frame.read32(gicr_sgi::ICFGR), 0xaaaa_aaaa)?;
     frame.write32(gicr_sgi::ICFGR, 0);
-    expect_eq!(frame.read32(gicr_sgi::ICFGR), 0xaaaa_aaaa, "after a write of zero")
+    expect_eq!(
+        frame.read32(gicr_sgi::ICFGR),
+        0xaaaa_aaaa,
+        "after a write of zero"
+    )
 }
 
 /// Private priorities are bytes of their own, in the frame of their processor.
@@ -180,7 +199,10 @@ fn ppi_pends_on_the_frames_cpu(gic: &mut Gicv3) -> Verdict {
 }
 
 /// A PPI enabled on the last processor alone fires there.
-#[case(spec = "IHI0069 12.11 GICR_ISENABLER0", needs("arm64.gicv3", "cpus>=2"))]
+#[case(
+    spec = "IHI0069 12.11 GICR_ISENABLER0",
+    needs("arm64.gicv3", "cpus>=2")
+)]
 fn last_cpu_has_a_ppi_of_its_own(gic: &mut Gicv3) -> Verdict {
     let gic = &*gic;
     let last = Cpu(cpus::count() - 1);
@@ -209,7 +231,11 @@ fn frames_fill_their_region(gic: &mut Gicv3) -> Verdict {
     for (i, (frame, typer, region)) in gic.redistributors().into_iter().enumerate() {
         let (base, length) = info.redistributors[region];
         let size = if typer & gicr::VLPIS != 0 { 4 } else { 2 } * gicr::SGI_FRAME;
-        expect_eq!(frame.base() >= base && frame.base() + size <= base + length, true, "frame {i}")?;
+        expect_eq!(
+            frame.base() >= base && frame.base() + size <= base + length,
+            true,
+            "frame {i}"
+        )?;
     }
     Ok(())
 }

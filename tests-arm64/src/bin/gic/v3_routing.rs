@@ -33,7 +33,13 @@ fn spi_goes_to_the_named_cpu(gic: &mut Gicv3) -> Verdict {
         gic.set_pending(SPI, true);
         for cpu in cpus::all().filter(|&c| c != target) {
             let there = cpus::run_on(cpu, || gic.acknowledge().intid())?;
-            expect_eq!(there, Intid::SPURIOUS, "CPU {} with target {}", cpu.0, target.0)?;
+            expect_eq!(
+                there,
+                Intid::SPURIOUS,
+                "CPU {} with target {}",
+                cpu.0,
+                target.0
+            )?;
         }
         let there = cpus::run_on(target, || {
             let iar = gic.acknowledge();
@@ -54,7 +60,11 @@ fn pending_spi_follows_its_route(gic: &mut Gicv3) -> Verdict {
     gic.set_pending(SPI, true);
     expect_eq!(gic.highest_pending(), SPI, "here at first")?;
     gic.route(SPI, Cpu(1));
-    expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS, "here after the change")?;
+    expect_eq!(
+        gic.acknowledge().intid(),
+        Intid::SPURIOUS,
+        "here after the change"
+    )?;
     let there = cpus::run_on(Cpu(1), || {
         let iar = gic.acknowledge();
         gic.end(iar);
@@ -76,7 +86,11 @@ fn any_cpu_route_reaches_exactly_one(gic: &mut Gicv3) -> Verdict {
         cpus::run_on(cpu, || gic.init_cpu())?;
     }
     gic.distributor().write64(router(), IRM);
-    expect_eq!(gic.distributor().read64(router()) & IRM, IRM, "IRM reads back")?;
+    expect_eq!(
+        gic.distributor().read64(router()) & IRM,
+        IRM,
+        "IRM reads back"
+    )?;
     for round in 0..20 {
         gic.set_pending(SPI, true);
         let taken = cpus::on_all(|_| {
@@ -102,7 +116,11 @@ fn halves_are_accessible(gic: &mut Gicv3) -> Verdict {
     d.write32(router() + 4, (target >> 32) as u32);
     expect_eq!(d.read64(router()), target, "as written by halves")?;
     let halves = (d.read32(router()), d.read32(router() + 4));
-    expect_eq!(halves, (target as u32, (target >> 32) as u32), "as read by halves")
+    expect_eq!(
+        halves,
+        (target as u32, (target >> 32) as u32),
+        "as read by halves"
+    )
 }
 
 /// An SPI that is routed to no existing processor reaches nobody, and is delivered when the route is

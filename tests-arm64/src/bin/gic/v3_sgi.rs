@@ -34,7 +34,10 @@ impl<'a> Sleepers<'a> {
         READY.store(0, SeqCst);
         STOP.store(false, SeqCst);
         gic.set_enabled(Intid::sgi(SGI), true);
-        let mut sleepers = Sleepers { gic, jobs: Vec::new() };
+        let mut sleepers = Sleepers {
+            gic,
+            jobs: Vec::new(),
+        };
         for cpu in cpus::others() {
             // SAFETY of borrows: the closure owns a GIC value of its own and borrows statics only.
             let job = cpus::spawn_on(cpu, sleep)?;
@@ -56,10 +59,17 @@ impl<'a> Sleepers<'a> {
                 COUNTS[0].fetch_add(1, SeqCst);
             }
         };
-        let all = || cpus::all().map(|c| COUNTS[c.0].load(SeqCst)).collect::<Vec<_>>();
+        let all = || {
+            cpus::all()
+                .map(|c| COUNTS[c.0].load(SeqCst))
+                .collect::<Vec<_>>()
+        };
         time::wait_until(time::ms(3_000), || {
             take();
-            all().iter().zip(expected).all(|(got, wanted)| got >= wanted)
+            all()
+                .iter()
+                .zip(expected)
+                .all(|(got, wanted)| got >= wanted)
         });
         time::spin(time::us(300));
         take();
@@ -73,7 +83,11 @@ impl<'a> Sleepers<'a> {
         IccSgi1rEl1::write(value);
         let got = self.counts(&expected);
         expect_eq!(STRANGE.load(SeqCst), 0, "interrupts with another INTID")?;
-        expect_eq!(got, expected, "SGIs per CPU after ICC_SGI1R_EL1 = {value:#x}")
+        expect_eq!(
+            got,
+            expected,
+            "SGIs per CPU after ICC_SGI1R_EL1 = {value:#x}"
+        )
     }
 }
 
@@ -89,7 +103,9 @@ impl Drop for Sleepers<'_> {
 }
 
 fn sleep() {
-    let Ok(gic) = guest_lib::arch::gic::Gic::here() else { return };
+    let Ok(gic) = guest_lib::arch::gic::Gic::here() else {
+        return;
+    };
     gic.set_enabled(Intid::sgi(SGI), true);
     READY.fetch_add(1, SeqCst);
     while !STOP.load(SeqCst) {
@@ -114,7 +130,11 @@ fn list_of_self_reaches_self(gic: &mut Gicv3) -> Verdict {
 }
 
 /// One SGI to each processor in turn reaches that one and no other.
-#[case(spec = "IHI0069 12.2 ICC_SGI1R_EL1", needs("arm64.gicv3", "cpus>=2"), timeout_s = 60)]
+#[case(
+    spec = "IHI0069 12.2 ICC_SGI1R_EL1",
+    needs("arm64.gicv3", "cpus>=2"),
+    timeout_s = 60
+)]
 fn list_of_one_reaches_each_cpu(gic: &mut Gicv3) -> Verdict {
     let sleepers = Sleepers::new(gic)?;
     for target in cpus::all() {
@@ -136,7 +156,11 @@ fn list_reaches_every_second_cpu(gic: &mut Gicv3) -> Verdict {
 }
 
 /// IRM = 1 reaches all processors but the sender.
-#[case(spec = "IHI0069 12.2 ICC_SGI1R_EL1", needs("arm64.gicv3", "cpus>=2"), timeout_s = 60)]
+#[case(
+    spec = "IHI0069 12.2 ICC_SGI1R_EL1",
+    needs("arm64.gicv3", "cpus>=2"),
+    timeout_s = 60
+)]
 fn irm_reaches_all_others(gic: &mut Gicv3) -> Verdict {
     let sleepers = Sleepers::new(gic)?;
     for _ in 0..3 {

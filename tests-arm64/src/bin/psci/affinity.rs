@@ -65,10 +65,18 @@ fn started_cpu_is_never_off() -> Verdict {
                 psci::affinity_info(target, 0);
                 started.load(SeqCst)
             });
-            (status, early, [(); 4].map(|()| psci::affinity_info(target, 0)))
+            (
+                status,
+                early,
+                [(); 4].map(|()| psci::affinity_info(target, 0)),
+            )
         })?;
         for (status, in_time, states) in seen {
-            expect_eq!((status, in_time), (Status::SUCCESS, true), "CPU_ON in round {round}")?;
+            expect_eq!(
+                (status, in_time),
+                (Status::SUCCESS, true),
+                "CPU_ON in round {round}"
+            )?;
             expect_eq!(states.contains(&OFF), false, "{states:?} in round {round}")?;
         }
         cpus::start(TARGET)?;
@@ -81,7 +89,9 @@ fn started_cpu_is_never_off() -> Verdict {
 #[case(spec = "DEN0022 5.7 AFFINITY_INFO", needs("arm64.psci", "cpus>=2"))]
 fn state_is_seen_from_every_cpu() -> Verdict {
     let seen = cpus::on_all(|_| {
-        cpus::all().map(|c| psci::affinity_info(smp::mpidr(c.0), 0)).collect::<Vec<_>>()
+        cpus::all()
+            .map(|c| psci::affinity_info(smp::mpidr(c.0), 0))
+            .collect::<Vec<_>>()
     })?;
     for (i, states) in seen.into_iter().enumerate() {
         expect_eq!(states, vec![ON; cpus::count()], "as CPU {i} sees it")?;

@@ -12,7 +12,9 @@ use guest_lib::prelude::*;
 const TARGET: Cpu = Cpu(1);
 
 fn wait_off(cpu: Cpu) -> bool {
-    time::wait_until(time::PATIENCE, || psci::affinity_info(smp::mpidr(cpu.0), 0) == 1)
+    time::wait_until(time::PATIENCE, || {
+        psci::affinity_info(smp::mpidr(cpu.0), 0) == 1
+    })
 }
 
 static RETURNED: AtomicU64 = AtomicU64::new(0);
@@ -74,7 +76,11 @@ fn interrupt_does_not_wake_an_off_cpu(gic: &mut Gic, intid: Intid) -> Verdict {
         false => gic.set_pending(intid, true),
     }
     time::spin(time::ms(5));
-    expect_eq!(psci::affinity_info(smp::mpidr(1), 0), 1, "state after the interrupt")?;
+    expect_eq!(
+        psci::affinity_info(smp::mpidr(1), 0),
+        1,
+        "state after the interrupt"
+    )?;
     expect_eq!(RETURNED.load(SeqCst), 0, "the call returned")?;
     gic.set_pending(intid, false);
     expect_eq!(cpus::run_on(TARGET, cpus::this)?, TARGET, "after CPU_ON")

@@ -26,7 +26,10 @@ fn park() -> Verdict {
 /// Starts the target at the echo entry and returns what arrived in x0 there.
 fn echo(function: u64, context: u64) -> Result<u64, Stop> {
     let entry = smp::echo_entry();
-    expect_eq!(psci::psci(function, [target(), entry, context]), Status::SUCCESS)?;
+    expect_eq!(
+        psci::psci(function, [target(), entry, context]),
+        Status::SUCCESS
+    )?;
     if !time::wait_until(time::PATIENCE, || smp::echo() != 0 && is_off(TARGET)) {
         return fail!("the processor does not arrive at its entry point");
     }
@@ -81,7 +84,10 @@ fn entry_state_is_architected() -> Verdict {
 #[case(spec = "DEN0022 6.4", needs("arm64.psci", "cpus>=2"))]
 fn entry_level_is_that_of_the_boot_cpu() -> Verdict {
     cpus::start(TARGET)?;
-    expect_eq!(smp::entry_of(TARGET.0).current_el, arch::cpu::entry_el() << 2)
+    expect_eq!(
+        smp::entry_of(TARGET.0).current_el,
+        arch::cpu::entry_el() << 2
+    )
 }
 
 /// Starting a running processor is refused, be it the caller or another.
@@ -96,7 +102,10 @@ fn running_cpu_is_already_on(other: bool) -> Verdict {
         cpus::start(TARGET)?;
     }
     let (entry, context) = (smp::echo_entry(), 7);
-    expect_eq!(psci::cpu_on(smp::mpidr(cpu.0), entry, context), Status::ALREADY_ON)?;
+    expect_eq!(
+        psci::cpu_on(smp::mpidr(cpu.0), entry, context),
+        Status::ALREADY_ON
+    )?;
     expect_eq!(cpus::run_on(cpu, || 5)?, 5, "the processor goes on")?;
     expect_eq!(smp::echo(), 0, "nobody was sent to the entry point")
 }
@@ -118,7 +127,11 @@ fn absent_cpu_is_refused(spoil: u64) -> Verdict {
     let entry = smp::echo_entry();
     let refused = psci::cpu_on(target() ^ spoil, entry, 1);
     expect_eq!(refused, Status::INVALID_PARAMETERS)?;
-    expect_eq!(is_off(TARGET), true, "the processor without the spoiled bits is off")?;
+    expect_eq!(
+        is_off(TARGET),
+        true,
+        "the processor without the spoiled bits is off"
+    )?;
     expect_eq!(echo(id::CPU_ON, 9)?, 9, "mended")
 }
 
@@ -152,7 +165,11 @@ fn one_of_several_callers_succeeds() -> Verdict {
         let count = |status| answers.iter().filter(|&&a| a == status).count();
         let refused = count(Status::ALREADY_ON) + count(Status::ON_PENDING);
         let successes = count(Status::SUCCESS);
-        expect_eq!((successes, refused), (1, answers.len() - 1), "round {round}: {answers:?}")?;
+        expect_eq!(
+            (successes, refused),
+            (1, answers.len() - 1),
+            "round {round}: {answers:?}"
+        )?;
         cpus::start(TARGET)?;
         expect_eq!(cpus::run_on(TARGET, cpus::this)?, TARGET)?;
         park()?;
@@ -166,11 +183,19 @@ fn all_cpus_start_at_once() -> Verdict {
     for cpu in cpus::others() {
         let (entry, context) = smp::arguments(cpu.0);
         cpus::claim(cpu);
-        expect_eq!(psci::cpu_on(smp::mpidr(cpu.0), entry, context), Status::SUCCESS)?;
+        expect_eq!(
+            psci::cpu_on(smp::mpidr(cpu.0), entry, context),
+            Status::SUCCESS
+        )?;
     }
     for cpu in cpus::others() {
         cpus::start(cpu)?;
-        expect_eq!(smp::entry_of(cpu.0).x0, smp::context_of(cpu.0), "x0 of CPU {}", cpu.0)?;
+        expect_eq!(
+            smp::entry_of(cpu.0).x0,
+            smp::context_of(cpu.0),
+            "x0 of CPU {}",
+            cpu.0
+        )?;
     }
     Ok(())
 }

@@ -93,7 +93,11 @@ fn optional_function_agrees_with_features(function: u64) -> Verdict {
 /// Every processor gets the same answers.
 #[case(spec = "DEN0022 5.16 PSCI_FEATURES", needs("arm64.psci", "cpus>=2"))]
 fn features_are_the_same_on_every_cpu() -> Verdict {
-    let all = || (0..32).map(|n| psci::features(id::CPU_SUSPEND + n)).collect::<Vec<_>>();
+    let all = || {
+        (0..32)
+            .map(|n| psci::features(id::CPU_SUSPEND + n))
+            .collect::<Vec<_>>()
+    };
     let here = all();
     for (i, there) in cpus::on_all(|_| all())?.into_iter().enumerate() {
         expect_eq!(there, here, "on CPU {i}")?;

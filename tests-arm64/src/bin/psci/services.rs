@@ -63,7 +63,11 @@ fn stolen_time_is_whole_or_absent() -> Verdict {
     let reported = answer(id::PV_TIME_FEATURES, id::PV_TIME_ST) >= 0;
     let place = call(id::PV_TIME_ST, 0)[0];
     match reported {
-        true => expect_eq!(place as i64 == -1 || place.is_multiple_of(64), true, "place {place:#x}"),
+        true => expect_eq!(
+            place as i64 == -1 || place.is_multiple_of(64),
+            true,
+            "place {place:#x}"
+        ),
         false => expect_eq!(place as i32, NOT_SUPPORTED),
     }
 }
@@ -73,7 +77,13 @@ fn stolen_time_is_whole_or_absent() -> Verdict {
 fn vendor_service_has_a_uid_or_is_absent() -> Verdict {
     let uid = call(id::VENDOR_HYP_UID, 0);
     if uid[0] as i32 != NOT_SUPPORTED {
-        note!("UID {:08x} {:08x} {:08x} {:08x}", uid[0], uid[1], uid[2], uid[3]);
+        note!(
+            "UID {:08x} {:08x} {:08x} {:08x}",
+            uid[0],
+            uid[1],
+            uid[2],
+            uid[3]
+        );
         let high = uid.iter().find(|w| **w >> 32 != 0);
         return expect_eq!(high, None, "a word with more than 32 bits");
     }

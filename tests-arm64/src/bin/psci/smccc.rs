@@ -33,7 +33,11 @@ fn function_id_is_w0_alone(function: u64) -> Verdict {
     let plain = call(0);
     expect_ne!(plain, NOT_SUPPORTED)?;
     for upper in [1, 0x8000_0000, 0xffff_ffff] {
-        expect_eq!(call(upper), plain, "with {upper:#x} in the upper half of x0")?;
+        expect_eq!(
+            call(upper),
+            plain,
+            "with {upper:#x} in the upper half of x0"
+        )?;
     }
     Ok(())
 }
@@ -44,7 +48,10 @@ fn arguments_of_32_bit_calls_have_32_bits() -> Verdict {
     const GARBAGE: u64 = 0xa5a5_a5a5 << 32;
     let plain = psci::psci(id::AFFINITY_INFO_32, [smp::mpidr(0), 0, 0]);
     expect_eq!(plain.0, 0, "the caller is on")?;
-    let spoiled = psci::psci(id::AFFINITY_INFO_32, [smp::mpidr(0) | GARBAGE, GARBAGE, GARBAGE]);
+    let spoiled = psci::psci(
+        id::AFFINITY_INFO_32,
+        [smp::mpidr(0) | GARBAGE, GARBAGE, GARBAGE],
+    );
     expect_eq!(spoiled, plain)?;
     let features = psci::psci(id::FEATURES, [id::VERSION | GARBAGE, 0, 0]);
     expect_eq!(features, psci::features(id::VERSION), "PSCI_FEATURES")
@@ -122,7 +129,10 @@ fn saved_registers_survive(call: (u64, u64)) -> Verdict {
         expect_eq!(after.x[i], before.x[i], "x{i}")?;
     }
     expect_eq!(after.sp, 0, "change of SP")?;
-    expect_eq!((after.sp_el0, after.tpidr_el0), (before.sp_el0, before.tpidr_el0))
+    expect_eq!(
+        (after.sp_el0, after.tpidr_el0),
+        (before.sp_el0, before.tpidr_el0)
+    )
 }
 
 /// A call keeps the floating-point registers.
@@ -191,7 +201,14 @@ fn other_conduit_does_no_harm() -> Verdict {
         Err(fault) => {
             note!("refused");
             let taken = instruction == Instruction::Hvc && arch::cpu::current_el() == 2;
-            expect_eq!(fault, if taken { refused_hvc(0) } else { Fault::UNDEFINED })?;
+            expect_eq!(
+                fault,
+                if taken {
+                    refused_hvc(0)
+                } else {
+                    Fault::UNDEFINED
+                }
+            )?;
             expect_eq!(fault::details().elr, probe.address() + u64::from(taken) * 4)
         }
         Ok(value) => {
@@ -208,7 +225,11 @@ fn other_conduit_does_no_harm() -> Verdict {
 /// SMCCC_VERSION is implemented, PSCI_FEATURES says so, and the version is 1.1 or later.
 #[case(spec = "DEN0028 7.2 SMCCC_VERSION", needs("arm64.psci"))]
 fn smccc_version_is_1_1_or_later() -> Verdict {
-    expect_eq!(psci::features(id::SMCCC_VERSION).0, 0, "PSCI_FEATURES(SMCCC_VERSION)")?;
+    expect_eq!(
+        psci::features(id::SMCCC_VERSION).0,
+        0,
+        "PSCI_FEATURES(SMCCC_VERSION)"
+    )?;
     let version = answer(id::SMCCC_VERSION);
     note!("SMCCC {}.{}", version >> 16, version & 0xffff);
     expect_eq!(version >= 0x1_0001, true, "{version:#x} is 1.1 or later")
@@ -233,7 +254,11 @@ fn arch_features_knows_the_mandatory_functions() -> Verdict {
 fn workaround_state_is_consistent(function: u64) -> Verdict {
     let state = || psci::call([id::ARCH_FEATURES, function, 0, 0])[0] as i32;
     let here = state();
-    let known: &[i32] = if function == id::WORKAROUND_2 { &[-2, -1, 0, 1] } else { &[-1, 0, 1] };
+    let known: &[i32] = if function == id::WORKAROUND_2 {
+        &[-2, -1, 0, 1]
+    } else {
+        &[-1, 0, 1]
+    };
     note!("state {here}");
     expect_eq!(known.contains(&here), true, "state {here}")?;
     for (i, there) in cpus::on_all(|_| state())?.into_iter().enumerate() {
@@ -241,7 +266,11 @@ fn workaround_state_is_consistent(function: u64) -> Verdict {
     }
     let called = fault::catch(|| psci::call([function, 1, 0, 0])[0] as i32)?;
     if here < 0 {
-        expect_eq!([0, NOT_SUPPORTED].contains(&called), true, "answer {called}")?;
+        expect_eq!(
+            [0, NOT_SUPPORTED].contains(&called),
+            true,
+            "answer {called}"
+        )?;
     }
     Ok(())
 }

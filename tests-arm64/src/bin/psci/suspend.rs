@@ -27,7 +27,11 @@ fn standby_ends_on_a_timer(gic: &mut Gic, timers: &mut Timers, function: u64) ->
         psci::psci(function, [0; 3]) != Status::SUCCESS || timer.is_met()
     });
     expect_eq!(ended, true)?;
-    expect_eq!(psci::psci(function, [0; 3]), Status::SUCCESS, "with the interrupt pending")?;
+    expect_eq!(
+        psci::psci(function, [0; 3]),
+        Status::SUCCESS,
+        "with the interrupt pending"
+    )?;
     expect_eq!(timer.count() >= deadline, true)
 }
 
@@ -44,8 +48,15 @@ fn reserved_power_state_is_refused(gic: &mut Gic, state: u64) -> Verdict {
     gic.set_enabled(Intid::sgi(0), true);
     // A wake-up event is pending, so that a hypervisor that accepts the state returns too.
     gic.send(0, Cpu::BOOT);
-    expect_eq!(psci::psci(id::CPU_SUSPEND, [state, 0, 0]), Status::INVALID_PARAMETERS)?;
-    expect_eq!(psci::psci(id::CPU_SUSPEND, [0; 3]), Status::SUCCESS, "mended")
+    expect_eq!(
+        psci::psci(id::CPU_SUSPEND, [state, 0, 0]),
+        Status::INVALID_PARAMETERS
+    )?;
+    expect_eq!(
+        psci::psci(id::CPU_SUSPEND, [0; 3]),
+        Status::SUCCESS,
+        "mended"
+    )
 }
 
 /// A power-down state ends at its entry point, or is taken as standby and returns.
@@ -63,7 +74,9 @@ fn power_down_resumes_at_entry_or_returns(gic: &mut Gic) -> Verdict {
     })?;
     gic.send(0, Cpu(1));
     let off = || psci::affinity_info(smp::mpidr(1), 0) == 1;
-    let ended = time::wait_until(time::PATIENCE, || job.is_done() || smp::echo() != 0 && off());
+    let ended = time::wait_until(time::PATIENCE, || {
+        job.is_done() || smp::echo() != 0 && off()
+    });
     expect_eq!(ended, true, "the processor wakes up")?;
     if job.is_done() {
         let status = job.join();

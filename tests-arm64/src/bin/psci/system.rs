@@ -56,7 +56,15 @@ fn reset2_refuses_a_reserved_type() -> Verdict {
 #[case(spec = "DEN0022 5.9 MIGRATE_INFO_TYPE", needs("arm64.psci"))]
 fn no_trusted_os_needs_migration() -> Verdict {
     let kind = psci::psci(id::MIGRATE_INFO_TYPE, [0; 3]);
-    expect_eq!([Status(2), Status::NOT_SUPPORTED].contains(&kind), true, "answer {kind:?}")?;
+    expect_eq!(
+        [Status(2), Status::NOT_SUPPORTED].contains(&kind),
+        true,
+        "answer {kind:?}"
+    )?;
     let reported = psci::features(id::MIGRATE_INFO_TYPE).0 >= 0;
-    expect_eq!(reported, kind != Status::NOT_SUPPORTED, "PSCI_FEATURES agrees")
+    expect_eq!(
+        reported,
+        kind != Status::NOT_SUPPORTED,
+        "PSCI_FEATURES agrees"
+    )
 }

@@ -4,17 +4,20 @@
 //! exact address, come back with stack and masks as they were, nest, and leave no trace. A runtime
 //! that only notices "some fault" could not tell a right hypervisor from a wrong one.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use guest_lib::arch::fault::{Vector, ec};
 use guest_lib::arch::probe::{self, Instruction, Registers, observed};
 use guest_lib::arch::registers::{Daif, Pstate};
 use guest_lib::prelude::*;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// An undefined instruction gives class 0 with IL set, at its own address.
 #[case(spec = "DDI0487 D1.4")]
 fn undefined_instruction_is_exact() -> Verdict {
     fault::forget();
-    expect_eq!(fault::catch(|| probe::UNDEFINED.run(0, 0)), Err(Fault::UNDEFINED))?;
+    expect_eq!(
+        fault::catch(|| probe::UNDEFINED.run(0, 0)),
+        Err(Fault::UNDEFINED)
+    )?;
     let seen = fault::details();
     expect_eq!(seen.elr, probe::UNDEFINED.address())?;
     expect_eq!(seen.vector, Vector::SPX_SYNC)
@@ -32,7 +35,10 @@ fn svc_is_exact() -> Verdict {
 #[case(spec = "DDI0487 D2.7 BRK")]
 fn brk_is_exact() -> Verdict {
     fault::forget();
-    expect_eq!(fault::catch(|| probe::BRK.run(0, 0)), Err(Fault::new(ec::BRK64, 0x5a5a)))?;
+    expect_eq!(
+        fault::catch(|| probe::BRK.run(0, 0)),
+        Err(Fault::new(ec::BRK64, 0x5a5a))
+    )?;
     expect_eq!(fault::details().elr, probe::BRK.address())
 }
 
@@ -57,7 +63,10 @@ fn catches_nest() -> Verdict {
         Ok(())
     });
     expect_eq!(outer, Err(Fault::new(ec::BRK64, 0x5a5a)))?;
-    expect_eq!(fault::catch(|| probe::UNDEFINED.run(0, 0)), Err(Fault::UNDEFINED))
+    expect_eq!(
+        fault::catch(|| probe::UNDEFINED.run(0, 0)),
+        Err(Fault::UNDEFINED)
+    )
 }
 
 /// A thousand faults in a row leave the stack pointer and the masks as they were.
@@ -84,7 +93,10 @@ fn hooks_resume() -> Verdict {
         || probe::UNDEFINED.run(0, 0),
     );
     expect_eq!(value, 77)?;
-    expect_eq!(fault::catch(|| probe::UNDEFINED.run(0, 0)), Err(Fault::UNDEFINED))
+    expect_eq!(
+        fault::catch(|| probe::UNDEFINED.run(0, 0)),
+        Err(Fault::UNDEFINED)
+    )
 }
 
 /// A hook that declines leaves the exception to `catch`, and is gone afterwards.
@@ -93,14 +105,21 @@ fn declined_faults_are_caught() -> Verdict {
     let caught = fault::catch(|| fault::with_hook(|_| false, || probe::SVC.run(0, 0)));
     expect_eq!(caught, Err(Fault::svc(123)))?;
     let again = fault::catch(|| probe::SVC.run(0, 0));
-    expect_eq!(again, Err(Fault::svc(123)), "a stale hook would have been called")
+    expect_eq!(
+        again,
+        Err(Fault::svc(123)),
+        "a stale hook would have been called"
+    )
 }
 
 /// A fault inside a hook is caught where the outer catch stands.
 #[case(spec = "DDI0487 D1.4")]
 fn faults_in_hooks_are_caught() -> Verdict {
     let caught = fault::catch(|| {
-        fault::with_hook(|_| fault::catch(|| probe::SVC.run(0, 0)).is_ok(), || probe::BRK.run(0, 0))
+        fault::with_hook(
+            |_| fault::catch(|| probe::SVC.run(0, 0)).is_ok(),
+            || probe::BRK.run(0, 0),
+        )
     });
     expect_eq!(caught, Err(Fault::new(ec::BRK64, 0x5a5a)))?;
     expect_eq!(fault::catch(|| 1), Ok(1))

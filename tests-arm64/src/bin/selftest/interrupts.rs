@@ -20,7 +20,9 @@ fn masked_interrupts_wait(gic: &mut Gic) -> Verdict {
     let seen = |iar: arch::gic::Iar| {
         taken.fetch_add(1 + u32::from(iar.intid() != Intid::sgi(3)) * 100, Relaxed);
     };
-    gic.taking(&seen, || time::wait_until(time::PATIENCE, || taken.load(Relaxed) > 0));
+    gic.taking(&seen, || {
+        time::wait_until(time::PATIENCE, || taken.load(Relaxed) > 0)
+    });
     expect_eq!(taken.load(Relaxed), 1)?;
     expect_eq!(waiting(), false)
 }

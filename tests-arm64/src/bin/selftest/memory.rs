@@ -9,14 +9,20 @@ use guest_lib::prelude::*;
 /// Frames are zeroed, aligned and apart.
 #[case(spec = "DDI0487 B2.10")]
 fn frames_are_zeroed_and_apart() -> Verdict {
-    let mut frames: Vec<Frames> = (0..16).map(|i| Frames::aligned(2, 4096 << (i % 4))).collect();
+    let mut frames: Vec<Frames> = (0..16)
+        .map(|i| Frames::aligned(2, 4096 << (i % 4)))
+        .collect();
     for (i, frame) in frames.iter_mut().enumerate() {
         expect_eq!(frame.address() % (4096 << (i % 4)), 0)?;
         expect_eq!(frame.bytes().iter().find(|b| **b != 0), None)?;
         frame.bytes_mut().fill(i as u8 + 1);
     }
     for (i, frame) in frames.iter().enumerate() {
-        expect_eq!(frame.bytes().iter().find(|b| **b != i as u8 + 1), None, "frame {i}")?;
+        expect_eq!(
+            frame.bytes().iter().find(|b| **b != i as u8 + 1),
+            None,
+            "frame {i}"
+        )?;
     }
     Ok(())
 }
@@ -58,7 +64,11 @@ fn ram_holds_what_is_written() -> Verdict {
         frames.write(i * 4096, i as u64 ^ 0x5555_aaaa);
     }
     for i in (0..count).step_by(37) {
-        expect_eq!(frames.read::<u64>(i * 4096), i as u64 ^ 0x5555_aaaa, "frame {i}")?;
+        expect_eq!(
+            frames.read::<u64>(i * 4096),
+            i as u64 ^ 0x5555_aaaa,
+            "frame {i}"
+        )?;
     }
     Ok(())
 }

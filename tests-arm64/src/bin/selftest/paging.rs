@@ -20,7 +20,10 @@ const AT: u64 = PRIVATE + 0x12_3456_7000;
 
 impl Fixture for Page {
     fn fresh() -> Result<Self, Stop> {
-        let mut page = Page { space: Space::kernel(), frame: Frames::new(1) };
+        let mut page = Page {
+            space: Space::kernel(),
+            frame: Frames::new(1),
+        };
         page.set(bits::PAGE);
         Ok(page)
     }
@@ -28,7 +31,11 @@ impl Fixture for Page {
 
 impl Page {
     fn set(&mut self, flags: u64) {
-        let raw = if flags == 0 { 0 } else { self.frame.address() | flags };
+        let raw = if flags == 0 {
+            0
+        } else {
+            self.frame.address() | flags
+        };
         self.space.set(AT, 3, raw);
         flush_page(AT);
     }
@@ -88,7 +95,11 @@ fn read_only_refuses_stores(page: &mut Page) -> Verdict {
     page.set(bits::PAGE | bits::READ_ONLY);
     page.load()?;
     expect_eq!(page.store(1), abort(0xf, true))?;
-    expect_eq!(page.frame.read::<u64>(8), 0, "memory after the refused store")?;
+    expect_eq!(
+        page.frame.read::<u64>(8),
+        0,
+        "memory after the refused store"
+    )?;
     page.set(bits::PAGE);
     page.store(1)?;
     Ok(())
@@ -155,5 +166,9 @@ fn recovery_restores_the_map(page: &mut Page) -> Verdict {
     expect_eq!(arch::registers::Ttbr0El1::read(), before)?;
     page.set(bits::PAGE);
     let physical = page.space.run(|| translate_read(AT));
-    expect_eq!(physical & 0x000f_ffff_ffff_f001, page.frame.address(), "PAR_EL1")
+    expect_eq!(
+        physical & 0x000f_ffff_ffff_f001,
+        page.frame.address(),
+        "PAR_EL1"
+    )
 }

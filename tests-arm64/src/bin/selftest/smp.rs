@@ -27,7 +27,9 @@ fn tree_lists_all_cpus() -> Verdict {
 #[case(spec = "Devicetree 0.4 5")]
 fn tree_lists_all_memory() -> Verdict {
     expect_eq!(guest_lib::memory::total() >> 20, asked_for("memory_mib")?)?;
-    let edges = platform::memory_map().iter().all(|&(a, l)| a % 4096 == 0 && l % 4096 == 0);
+    let edges = platform::memory_map()
+        .iter()
+        .all(|&(a, l)| a % 4096 == 0 && l % 4096 == 0);
     expect_eq!(edges, true, "regions begin and end on pages")
 }
 
@@ -106,13 +108,24 @@ fn faults_are_per_cpu() -> Verdict {
 fn parked_cpus_start_again() -> Verdict {
     for round in 0..3u64 {
         for cpu in cpus::others() {
-            expect_eq!(psci::affinity_info(smp::mpidr(cpu.0), 0), 1, "before round {round}")?;
+            expect_eq!(
+                psci::affinity_info(smp::mpidr(cpu.0), 0),
+                1,
+                "before round {round}"
+            )?;
         }
         let got = cpus::on_all(|cpu| cpu.0 as u64 + round)?;
         for cpu in cpus::others() {
-            expect_eq!(psci::affinity_info(smp::mpidr(cpu.0), 0), 0, "in round {round}")?;
+            expect_eq!(
+                psci::affinity_info(smp::mpidr(cpu.0), 0),
+                0,
+                "in round {round}"
+            )?;
         }
-        expect_eq!(got, cpus::all().map(|c| c.0 as u64 + round).collect::<Vec<_>>())?;
+        expect_eq!(
+            got,
+            cpus::all().map(|c| c.0 as u64 + round).collect::<Vec<_>>()
+        )?;
         cpus::park_all().map_err(|cpu| Failure::new(format!("CPU {} stays on", cpu.0)))?;
     }
     Ok(())

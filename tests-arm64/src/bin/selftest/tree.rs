@@ -12,7 +12,9 @@ use guest_lib::prelude::*;
 fn content() -> Vec<u8> {
     let tree = platform::tree();
     let word = |at: usize| u32::from_be_bytes(tree[at..at + 4].try_into().unwrap_or([0; 4]));
-    let end = (word(8) + word(36)).max(word(12) + word(32)).max(word(16) + 16) as usize;
+    let end = (word(8) + word(36))
+        .max(word(12) + word(32))
+        .max(word(16) + 16) as usize;
     let mut bytes = tree[..end].to_vec();
     bytes[4..8].copy_from_slice(&(end as u32).to_be_bytes());
     bytes
@@ -39,8 +41,15 @@ fn real_tree_is_read() -> Verdict {
 #[case(spec = "Devicetree 0.4 5")]
 fn truncated_trees_are_refused() -> Verdict {
     let bytes = content();
-    for length in (0..bytes.len()).step_by(61).chain([0, 3, 4, 7, 39, 40, bytes.len() - 1]) {
-        expect_eq!(count_nodes(&bytes[..length]).is_err(), true, "cut at byte {length}")?;
+    for length in (0..bytes.len())
+        .step_by(61)
+        .chain([0, 3, 4, 7, 39, 40, bytes.len() - 1])
+    {
+        expect_eq!(
+            count_nodes(&bytes[..length]).is_err(),
+            true,
+            "cut at byte {length}"
+        )?;
     }
     Ok(())
 }
@@ -60,7 +69,11 @@ fn wrong_headers_are_refused() -> Verdict {
     expect_eq!(with(20, 16), Err(Error::Version(16, 16)))?;
     expect_eq!(with(24, 18).is_err(), true)?;
     for at in [8, 12, 16] {
-        expect_eq!(with(at, !0), Err(Error::Bounds(0xffff_ffff)), "offset at {at}")?;
+        expect_eq!(
+            with(at, !0),
+            Err(Error::Bounds(0xffff_ffff)),
+            "offset at {at}"
+        )?;
     }
     expect_eq!(with(0, 0xd00d_feed).is_ok(), true)
 }

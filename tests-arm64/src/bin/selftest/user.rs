@@ -37,7 +37,10 @@ fn el0_is_el0() -> Verdict {
 #[case(spec = "DDI0487 D1.4 SVC")]
 fn svc_from_el0_is_exact() -> Verdict {
     fault::forget();
-    expect_eq!(fault::catch_user(|| probe::SVC.run(0, 0)), Err(Fault::svc(123)))?;
+    expect_eq!(
+        fault::catch_user(|| probe::SVC.run(0, 0)),
+        Err(Fault::svc(123))
+    )?;
     let seen = fault::details();
     expect_eq!(seen.vector, Vector::LOWER64_SYNC)?;
     expect_eq!(seen.elr, probe::SVC.address() + 4)
@@ -54,7 +57,11 @@ fn devices_are_closed_to_el0() -> Verdict {
     fault::catch(read)?;
     let refused = fault::catch_user(read).err();
     expect_eq!(refused.map(Fault::ec), Some(ec::DATA_ABORT_LOWER))?;
-    expect_eq!(refused.map(|f| f.status() & !3), Some(0xc), "a permission fault")?;
+    expect_eq!(
+        refused.map(|f| f.status() & !3),
+        Some(0xc),
+        "a permission fault"
+    )?;
     expect_eq!(fault::details().far, base + 0x18)
 }
 
@@ -74,7 +81,10 @@ fn code_is_read_only_to_el0() -> Verdict {
 fn levels_alternate() -> Verdict {
     for i in 0..200u64 {
         expect_eq!(fault::catch_user(|| i * 3), Ok(i * 3))?;
-        expect_eq!(fault::catch_user(|| probe::BRK.run(0, 0)), Err(Fault::new(ec::BRK64, 0x5a5a)))?;
+        expect_eq!(
+            fault::catch_user(|| probe::BRK.run(0, 0)),
+            Err(Fault::new(ec::BRK64, 0x5a5a))
+        )?;
     }
     Ok(())
 }

@@ -38,7 +38,11 @@ fn run(gic: &Gic, pair: &Pair, body: impl FnOnce()) -> Verdict {
         }
     };
     gic.taking(&seen, body);
-    expect_eq!(pair.strange.load(SeqCst), 0, "interrupts of a timer that has not fired")
+    expect_eq!(
+        pair.strange.load(SeqCst),
+        0,
+        "interrupts of a timer that has not fired"
+    )
 }
 
 fn arm(timer: Timer, after: u64) -> u64 {
@@ -63,7 +67,11 @@ fn each_fires_at_its_own_deadline(gic: &mut Gic, timers: &mut Timers, us: (u64, 
         time::spin(time::us(300));
     })?;
     for (i, name) in ["virtual", "physical"].into_iter().enumerate() {
-        expect_eq!(pair.taken[i].load(SeqCst), 1, "interrupts of the {name} timer")?;
+        expect_eq!(
+            pair.taken[i].load(SeqCst),
+            1,
+            "interrupts of the {name} timer"
+        )?;
         let when = pair.when[i].load(SeqCst);
         expect_eq!(when >= deadlines[i], true, "the {name} timer is not early")?;
     }
@@ -77,13 +85,21 @@ fn stopping_one_leaves_the_other(gic: &mut Gic, timers: &mut Timers, virt_off: b
     run(gic, &pair, || {
         arm(timers.virt, 2_000);
         arm(timers.phys, 2_000);
-        if virt_off { timers.virt.stop() } else { timers.phys.stop() }
+        if virt_off {
+            timers.virt.stop()
+        } else {
+            timers.phys.stop()
+        }
         let wanted = usize::from(virt_off);
         time::wait_until(time::PATIENCE, || pair.taken[wanted].load(SeqCst) > 0);
         time::spin(time::us(300));
     })?;
     let taken = [pair.taken[0].load(SeqCst), pair.taken[1].load(SeqCst)];
-    expect_eq!(taken, if virt_off { [0, 1] } else { [1, 0] }, "interrupts [virtual, physical]")
+    expect_eq!(
+        taken,
+        if virt_off { [0, 1] } else { [1, 0] },
+        "interrupts [virtual, physical]"
+    )
 }
 
 /// Registers of one timer do not show in the other.
@@ -91,10 +107,15 @@ fn stopping_one_leaves_the_other(gic: &mut Gic, timers: &mut Timers, virt_off: b
 fn registers_are_separate(timers: &mut Timers) -> Verdict {
     timers.virt.set_deadline(0x1111_2222_3333_4444);
     timers.phys.set_deadline(0x5555_6666_7777_8888);
-    timers.virt.set_control(TimerControl::ENABLE | TimerControl::IMASK);
+    timers
+        .virt
+        .set_control(TimerControl::ENABLE | TimerControl::IMASK);
     expect_eq!(timers.virt.deadline(), 0x1111_2222_3333_4444)?;
     expect_eq!(timers.phys.deadline(), 0x5555_6666_7777_8888)?;
-    expect_eq!(timers.phys.control() & TimerControl::ENABLE, TimerControl::empty())
+    expect_eq!(
+        timers.phys.control() & TimerControl::ENABLE,
+        TimerControl::empty()
+    )
 }
 
 /// The physical counter is ahead of the virtual one by an amount that does not change.

@@ -58,7 +58,11 @@ fn tval_of_a_past_deadline_is_negative(_timers: &mut Timers, timer: Timer) -> Ve
     timer.set_control(TimerControl::ENABLE | TimerControl::IMASK);
     expect_eq!(timer.remaining_signed() < 0, true)?;
     timer.set_deadline(timer.count() + time::ticks(time::PATIENCE));
-    expect_eq!(timer.remaining_signed() > 0, true, "with a deadline in the future")
+    expect_eq!(
+        timer.remaining_signed() > 0,
+        true,
+        "with a deadline in the future"
+    )
 }
 
 /// Writing TVAL sets CVAL to the counter plus the sign-extended value.
@@ -80,8 +84,14 @@ fn tval_write_sets_the_deadline(_timers: &mut Timers, row: (Timer, i32)) -> Verd
     let before = timer.count();
     timer.set_remaining(value);
     let after = timer.count();
-    let distance = timer.deadline().wrapping_sub(before.wrapping_add_signed(value.into()));
-    expect_eq!(distance <= after - before, true, "CVAL lies {distance:#x} too far")
+    let distance = timer
+        .deadline()
+        .wrapping_sub(before.wrapping_add_signed(value.into()));
+    expect_eq!(
+        distance <= after - before,
+        true,
+        "CVAL lies {distance:#x} too far"
+    )
 }
 
 /// TVAL ignores the upper half of what is written, and its upper half reads as zero.
@@ -98,7 +108,11 @@ fn tval_has_32_bits(_timers: &mut Timers, timer: Timer) -> Verdict {
     }
     let after = timer.count();
     let distance = timer.deadline() - before;
-    expect_eq!((0x1000..=0x1000 + after - before).contains(&distance), true, "{distance:#x}")?;
+    expect_eq!(
+        (0x1000..=0x1000 + after - before).contains(&distance),
+        true,
+        "{distance:#x}"
+    )?;
     timer.set_deadline(0);
     expect_eq!(timer.remaining() >> 32, 0, "upper half of TVAL")
 }
@@ -128,7 +142,15 @@ fn tval_counts_down_through_zero(_timers: &mut Timers, timer: Timer) -> Verdict 
     rows(virt: Timer::VIRTUAL, phys: Timer::PHYSICAL)
 )]
 fn cval_keeps_64_bits(_timers: &mut Timers, timer: Timer) -> Verdict {
-    for value in [0, 1, 0xffff_ffff, 1 << 32, 0x8000_0000_0000_0000, !0, 0x0123_4567_89ab_cdef] {
+    for value in [
+        0,
+        1,
+        0xffff_ffff,
+        1 << 32,
+        0x8000_0000_0000_0000,
+        !0,
+        0x0123_4567_89ab_cdef,
+    ] {
         timer.set_deadline(value);
         expect_eq!(timer.deadline(), value)?;
     }
@@ -140,7 +162,13 @@ fn cval_keeps_64_bits(_timers: &mut Timers, timer: Timer) -> Verdict {
 fn comparison_is_unsigned(_timers: &mut Timers, timer: Timer) -> Verdict {
     timer.set_control(TimerControl::ENABLE | TimerControl::IMASK);
     let half = 1 << 63;
-    for (deadline, met) in [(0, true), (!0, false), (1, true), (half, false), (half | 1, false)] {
+    for (deadline, met) in [
+        (0, true),
+        (!0, false),
+        (1, true),
+        (half, false),
+        (half | 1, false),
+    ] {
         timer.set_deadline(deadline);
         expect_eq!(timer.is_met(), met, "ISTATUS with CVAL {deadline:#x}")?;
     }
@@ -176,12 +204,20 @@ fn wrong_sample(
 #[case(spec = "DDI0487 D12.2", rows(virt: Timer::VIRTUAL, phys: Timer::PHYSICAL))]
 fn istatus_is_never_early(_timers: &mut Timers, timer: Timer) -> Verdict {
     let early = |_, met, after, deadline| met && after < deadline;
-    expect_eq!(wrong_sample(timer, early), None, "(before, ISTATUS, after, CVAL)")
+    expect_eq!(
+        wrong_sample(timer, early),
+        None,
+        "(before, ISTATUS, after, CVAL)"
+    )
 }
 
 /// ISTATUS is set as soon as the counter has reached the deadline.
 #[case(spec = "DDI0487 D12.2", rows(virt: Timer::VIRTUAL, phys: Timer::PHYSICAL))]
 fn istatus_is_never_late(_timers: &mut Timers, timer: Timer) -> Verdict {
     let late = |before, met: bool, _, deadline| !met && before >= deadline;
-    expect_eq!(wrong_sample(timer, late), None, "(before, ISTATUS, after, CVAL)")
+    expect_eq!(
+        wrong_sample(timer, late),
+        None,
+        "(before, ISTATUS, after, CVAL)"
+    )
 }

@@ -23,7 +23,11 @@ fn istatus_follows_the_deadline(_timers: &mut Timers, timer: Timer) -> Verdict {
         // The counter is read behind ISTATUS, so a set bit before its time shows.
         let (met, now) = (timer.is_met(), timer.count());
         if met {
-            expect_eq!(now >= deadline, true, "the deadline has come when ISTATUS is set")?;
+            expect_eq!(
+                now >= deadline,
+                true,
+                "the deadline has come when ISTATUS is set"
+            )?;
             note!("seen {} ticks late", now - deadline);
             break;
         }
@@ -32,7 +36,11 @@ fn istatus_follows_the_deadline(_timers: &mut Timers, timer: Timer) -> Verdict {
         }
     }
     timer.set_deadline(timer.count() + time::ticks(time::PATIENCE));
-    expect_eq!(timer.is_met(), false, "ISTATUS after the deadline moved away")
+    expect_eq!(
+        timer.is_met(),
+        false,
+        "ISTATUS after the deadline moved away"
+    )
 }
 
 /// A deadline in the future leaves the interrupt neither pending nor active.
@@ -44,7 +52,11 @@ fn future_deadline_is_not_pending(gic: &mut Gic, _timers: &mut Timers, timer: Ti
     expect_eq!(gic.is_pending(line.intid), false, "pending")?;
     expect_eq!(gic.is_active(line.intid), false, "active")?;
     timer.set_deadline(0);
-    expect_eq!(line.settles(true), true, "pending after the deadline moved to the past")
+    expect_eq!(
+        line.settles(true),
+        true,
+        "pending after the deadline moved to the past"
+    )
 }
 
 /// A processor that masks interrupts has the condition set and the interrupt pending.
@@ -73,7 +85,11 @@ fn disabled_timer_raises_nothing(gic: &mut Gic, _timers: &mut Timers, timer: Tim
 
 /// Turning the timer off takes a pending interrupt back.
 #[case(spec = "DDI0487 D12.2", rows(virt: Timer::VIRTUAL, phys: Timer::PHYSICAL))]
-fn disabling_takes_the_interrupt_back(gic: &mut Gic, _timers: &mut Timers, timer: Timer) -> Verdict {
+fn disabling_takes_the_interrupt_back(
+    gic: &mut Gic,
+    _timers: &mut Timers,
+    timer: Timer,
+) -> Verdict {
     let line = Line::new(gic, timer)?;
     timer.set_deadline(0);
     timer.set_control(TimerControl::ENABLE);
@@ -96,7 +112,11 @@ fn later_deadline_takes_the_interrupt_back(
     timer.set_control(TimerControl::ENABLE);
     expect_eq!(line.settles(true), true, "pending")?;
     timer.set_deadline(!0);
-    expect_eq!(line.settles(false), true, "not pending with a later deadline")?;
+    expect_eq!(
+        line.settles(false),
+        true,
+        "not pending with a later deadline"
+    )?;
     line.open(|| time::spin(time::ms(1)));
     line.verdict(0)
 }
@@ -132,7 +152,11 @@ fn control_keeps_its_two_bits(_timers: &mut Timers, timer: Timer) -> Verdict {
         expect_eq!(timer.control().bits() & 7 & known, bits)?;
     }
     timer.set_control(TimerControl::ENABLE | TimerControl::ISTATUS);
-    expect_eq!(timer.is_met(), false, "ISTATUS after an attempt to write it")
+    expect_eq!(
+        timer.is_met(),
+        false,
+        "ISTATUS after an attempt to write it"
+    )
 }
 
 /// The physical timer's control register can be read.
@@ -152,7 +176,11 @@ fn gic_enable_gates_delivery(gic: &mut Gic, _timers: &mut Timers, timer: Timer) 
     timer.set_control(TimerControl::ENABLE);
     line.open(|| time::spin(time::ms(1)));
     line.verdict(0)?;
-    expect_eq!(gic.is_pending(line.intid), true, "pending while not enabled")?;
+    expect_eq!(
+        gic.is_pending(line.intid),
+        true,
+        "pending while not enabled"
+    )?;
     gic.set_enabled(line.intid, true);
     line.expect(1)
 }

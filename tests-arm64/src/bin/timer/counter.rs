@@ -70,5 +70,9 @@ fn counters_have_one_rate() -> Verdict {
         let (virt, phys) = (inner.0 - outer.1, inner.1 - outer.0);
         virt <= phys && phys - virt <= virt / 8
     });
-    expect_eq!(fits, true, "an interval of both counters that differs by at most an eighth")
+    expect_eq!(
+        fits,
+        true,
+        "an interval of both counters that differs by at most an eighth"
+    )
 }

@@ -42,7 +42,11 @@ fn edge_deadline_fires_at_once(
         None => timer.set_deadline(0),
         Some(value) => {
             // A counter that has not come as far as the value is negative would wrap the deadline.
-            expect_eq!(timer.count() > u64::from(value.unsigned_abs()), true, "counter")?;
+            expect_eq!(
+                timer.count() > u64::from(value.unsigned_abs()),
+                true,
+                "counter"
+            )?;
             timer.set_remaining(value);
         }
     }
@@ -65,9 +69,17 @@ fn tval_wakes_wfi(gic: &mut Gic, _timers: &mut Timers, timer: Timer) -> Verdict 
     });
     line.verdict(1)?;
     let passed = line.when.load(SeqCst) - start;
-    expect_eq!(passed >= interval as u64, true, "after {passed} of {interval} ticks")?;
+    expect_eq!(
+        passed >= interval as u64,
+        true,
+        "after {passed} of {interval} ticks"
+    )?;
     timer.set_control(TimerControl::ENABLE | TimerControl::IMASK);
-    expect_eq!(timer.remaining_signed() <= 0, true, "TVAL after the deadline")
+    expect_eq!(
+        timer.remaining_signed() <= 0,
+        true,
+        "TVAL after the deadline"
+    )
 }
 
 /// WFI with interrupts masked ends when the interrupt is pending, and does not take it.
@@ -124,7 +136,11 @@ fn far_deadline_does_not_fire_early(
         phys_later: (Timer::PHYSICAL, 1, 4),
     )
 )]
-fn moved_deadline_fires_once(gic: &mut Gic, _timers: &mut Timers, row: (Timer, u64, u64)) -> Verdict {
+fn moved_deadline_fires_once(
+    gic: &mut Gic,
+    _timers: &mut Timers,
+    row: (Timer, u64, u64),
+) -> Verdict {
     let (timer, first, second) = row;
     let line = Line::new(gic, timer)?;
     line.arm(time::ms(first));
@@ -132,7 +148,11 @@ fn moved_deadline_fires_once(gic: &mut Gic, _timers: &mut Timers, row: (Timer, u
     line.expect(1)?;
     let when = line.when.load(SeqCst);
     expect_eq!(when >= deadline, true, "not before the new deadline")?;
-    expect_eq!(when < deadline + time::ticks(time::ms(6_000)), true, "not at the old deadline")
+    expect_eq!(
+        when < deadline + time::ticks(time::ms(6_000)),
+        true,
+        "not at the old deadline"
+    )
 }
 
 /// Ten deadlines in a row fire ten times.

@@ -63,5 +63,9 @@ fn el0_reads_the_same_counter(access: &mut Access) -> Verdict {
     let before = time::now();
     let there = fault::catch_user(|| probe::VIRTUAL_COUNT.run(0, 0))?;
     let after = time::now();
-    expect_eq!((before..=after).contains(&there), true, "{before:#x} {there:#x} {after:#x}")
+    expect_eq!(
+        (before..=after).contains(&there),
+        true,
+        "{before:#x} {there:#x} {after:#x}"
+    )
 }

@@ -49,25 +49,45 @@ fn e2h_redirects_timer_names(four: &mut Four) -> Verdict {
     expect_eq!(CntpCvalEl02::read(), 0x3000, "CNTP_CVAL_EL02")?;
     expect_eq!(CntvCvalEl02::read(), 0x4000, "CNTV_CVAL_EL02")?;
     CnthpCvalEl2::write(0x5000);
-    expect_eq!(four.0.phys.deadline(), 0x5000, "CNTP_CVAL_EL0 after a write of CNTHP_CVAL_EL2")
+    expect_eq!(
+        four.0.phys.deadline(),
+        0x5000,
+        "CNTP_CVAL_EL0 after a write of CNTHP_CVAL_EL2"
+    )
 }
 
 fn fires_on(gic: &Gic, intid: Intid, arm: impl FnOnce(), stop: impl Fn() + Sync) -> Verdict {
     let (taken, strange) = (AtomicU32::new(0), AtomicU32::new(0));
-    for known in platform::info().timer_intids.into_iter().skip(1).filter(|n| *n != 0) {
+    for known in platform::info()
+        .timer_intids
+        .into_iter()
+        .skip(1)
+        .filter(|n| *n != 0)
+    {
         gic.set_enabled(Intid(known), true);
     }
     let seen = |iar: Iar| {
         stop();
-        let which = if iar.intid() == intid { &taken } else { &strange };
+        let which = if iar.intid() == intid {
+            &taken
+        } else {
+            &strange
+        };
         which.fetch_add(1, SeqCst);
     };
     gic.taking(&seen, || {
         arm();
-        time::wait_until(time::PATIENCE, || taken.load(SeqCst) + strange.load(SeqCst) > 0);
+        time::wait_until(time::PATIENCE, || {
+            taken.load(SeqCst) + strange.load(SeqCst) > 0
+        });
         time::spin(time::us(300));
     });
-    expect_eq!((taken.load(SeqCst), strange.load(SeqCst)), (1, 0), "(INTID {}, others)", intid.0)
+    expect_eq!(
+        (taken.load(SeqCst), strange.load(SeqCst)),
+        (1, 0),
+        "(INTID {}, others)",
+        intid.0
+    )
 }
 
 /// EL2 arms EL1's timers, and they fire with EL1's INTIDs.
@@ -99,5 +119,9 @@ fn offset_moves_the_virtual_timer_of_el1(_four: &mut Four) -> Verdict {
     expect_eq!(CntvCtlEl02::read() & 4, 4, "ISTATUS without an offset")?;
     CntvoffEl2::write(now);
     expect_eq!(CntvCtlEl02::read() & 4, 0, "ISTATUS with an offset")?;
-    expect_eq!(virtual_count() >= now, true, "CNTVCT_EL0 at EL2 ignores the offset with E2H")
+    expect_eq!(
+        virtual_count() >= now,
+        true,
+        "CNTVCT_EL0 at EL2 ignores the offset with E2H"
+    )
 }

@@ -67,9 +67,22 @@ impl<'a> Line<'a> {
 
     /// Checks that `n` interrupts have been taken, all of them right.
     pub fn verdict(&self, n: u32) -> Verdict {
-        expect_eq!(self.taken.load(SeqCst), n, "interrupts with INTID {}", self.intid.0)?;
-        expect_eq!(self.strange.load(SeqCst), 0, "interrupts with another INTID")?;
-        expect_eq!(self.inconsistent.load(SeqCst), 0, "handlers that saw a wrong ISTATUS")
+        expect_eq!(
+            self.taken.load(SeqCst),
+            n,
+            "interrupts with INTID {}",
+            self.intid.0
+        )?;
+        expect_eq!(
+            self.strange.load(SeqCst),
+            0,
+            "interrupts with another INTID"
+        )?;
+        expect_eq!(
+            self.inconsistent.load(SeqCst),
+            0,
+            "handlers that saw a wrong ISTATUS"
+        )
     }
 
     /// Arms the timer `after` from now, and returns the deadline.
@@ -82,6 +95,8 @@ impl<'a> Line<'a> {
 
     /// Waits until the GIC shows the interrupt as `pending`, and says whether it does.
     pub fn settles(&self, pending: bool) -> bool {
-        time::wait_until(time::PATIENCE, || self.gic.is_pending(self.intid) == pending)
+        time::wait_until(time::PATIENCE, || {
+            self.gic.is_pending(self.intid) == pending
+        })
     }
 }

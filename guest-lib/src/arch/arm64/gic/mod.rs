@@ -503,7 +503,9 @@ impl Gic {
             _ => Iar(u64::from(self.cpu_interface.read32(gicc::IAR))),
         };
         if !iar.is_spurious() {
-            let free = outstanding().iter().find(|s| s.load(Ordering::Relaxed) == NOTHING);
+            let free = outstanding()
+                .iter()
+                .find(|s| s.load(Ordering::Relaxed) == NOTHING);
             free.inspect(|slot| slot.store(iar.0, Ordering::Relaxed));
         }
         iar
@@ -511,7 +513,10 @@ impl Gic {
 
     /// Ends an interrupt.
     pub fn end(&self, iar: Iar) {
-        let known = outstanding().iter().rev().find(|s| s.load(Ordering::Relaxed) == iar.0);
+        let known = outstanding()
+            .iter()
+            .rev()
+            .find(|s| s.load(Ordering::Relaxed) == iar.0);
         known.inspect(|slot| slot.store(NOTHING, Ordering::Relaxed));
         match self.version {
             3 => sys::IccEoir1El1::write(iar.0),
