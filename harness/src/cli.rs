@@ -41,8 +41,8 @@ pub enum Command {
     List(ListOptions),
     /// Build the payloads
     Build(BuildOptions),
-    /// Show which hypervisors can be used here
-    Hypervisors,
+    /// Show which hypervisors can be used here, and what they offer
+    Hypervisors(HypervisorsOptions),
     /// Validate unittests.yaml, expectations, case tables and cases.txt; boots nothing
     Check(CheckOptions),
     /// Compare outcomes of runs or TAP files, differences first
@@ -74,11 +74,21 @@ pub enum Command {
     Replay(ReplayOptions),
 }
 
+/// `assay hypervisors`
+#[derive(Debug, Args)]
+pub struct HypervisorsOptions {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Hypervisors that need preparation.
 #[derive(Debug, Subcommand)]
 pub enum LaunchCommand {
     /// A disk image and a configuration for Bochs
     Bochs(crate::hypervisor::bochs::Options),
+    /// Files and a terminal for any command
+    Exec(crate::hypervisor::prepare::Options),
 }
 
 /// Which cases.

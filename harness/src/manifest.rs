@@ -5,6 +5,7 @@
 
 use crate::arch::Arch;
 use crate::error::{Error, Result, did_you_mean};
+use crate::hypervisor::template::{Described, Template};
 use assay_protocol::need::NEEDS;
 use glob::Pattern;
 use schemars::JsonSchema;
@@ -28,6 +29,9 @@ pub const SELFCHECK: &str = "selfcheck";
 pub(crate) struct RawManifest {
     /// Payloads on machines.
     units: Vec<RawUnit>,
+    /// Hypervisors beside those that are built in, by name.
+    #[serde(default)]
+    hypervisors: BTreeMap<String, Template>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -188,10 +192,28 @@ pub fn load(path: &Path) -> Result<Vec<Unit>> {
     parse(&name, &text)
 }
 
+/// The hypervisors that the manifest at `path` describes.
+pub fn hypervisors(path: &Path) -> Result<Vec<Described>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e))?;
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let raw: RawManifest =
+        serde_yaml::from_str(&text).map_err(|e| Error::usage(yaml_message(&name, &e)))?;
+    let described = |(word, template): (String, Template)| {
+        template.check(&name, &word)?;
+        Ok(Described::new(&word, template, &[]))
+    };
+    raw.hypervisors.into_iter().map(described).collect()
+}
+
 /// Reads and validates `text`; `name` is the file's name in messages.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Unit>> {
     let raw: RawManifest =
         serde_yaml::from_str(text).map_err(|e| Error::usage(yaml_message(name, &e)))?;
+    for (word, template) in &raw.hypervisors {
+        template.check(name, word)?;
+    }
     let lines = unit_lines(text);
     let line_of = |i: usize| match lines.len() == raw.units.len() {
         true => format!("{name}:{}", lines[i]),

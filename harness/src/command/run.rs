@@ -108,11 +108,21 @@ fn hypervisors(
             .map_err(|e| Error::usage(format!("cannot find this program: {e}")))?;
         return Ok(vec![Arc::new(Replay::new(dir, &program))]);
     }
+    let described = crate::manifest::hypervisors(&workspace.manifest)?;
+    let described: Vec<Arc<dyn Hypervisor>> = described
+        .into_iter()
+        .map(|h| Arc::new(h) as Arc<dyn Hypervisor>)
+        .collect();
+    let known: Vec<&str> = hypervisor::NAMES
+        .iter()
+        .copied()
+        .chain(described.iter().map(|h| h.name()))
+        .collect();
     let mut names: Vec<&str> = Vec::new();
     let asked = options.hypervisors.iter().flat_map(|n| n.split(','));
     for name in asked.filter(|n| !n.is_empty()) {
         let add = if name == "all" {
-            hypervisor::NAMES
+            &known[..]
         } else {
             &[name][..]
         };
@@ -132,7 +142,11 @@ fn hypervisors(
     let all = asked_all(options);
     let mut found = Vec::new();
     for name in names {
-        let hypervisor = hypervisor::find(name, &workspace.cache())?;
+        let own = described.iter().find(|h| h.name() == name);
+        let hypervisor = match own {
+            Some(own) => Arc::clone(own),
+            None => hypervisor::find(name, &workspace.cache())?,
+        };
         // `all` means: all that can be used here.
         let usable = || Arch::ALL.iter().any(|a| hypervisor.probe(*a).is_ok());
         if !all || usable() {

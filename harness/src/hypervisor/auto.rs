@@ -29,7 +29,7 @@ impl Auto {
         Auto {
             kvm_works: kvm.probe(Arch::X86).is_ok(),
             kvm_is_fast: kvm.in_hardware(),
-            kvm_has: kvm.capabilities(),
+            kvm_has: kvm.capabilities(Arch::X86),
             tcg: Arc::new(Qemu::tcg(cache)),
             kvm,
         }

@@ -93,6 +93,20 @@ impl Hypervisor for Bochs {
         }
     }
 
+    fn capabilities(&self, _: Arch) -> Vec<String> {
+        // By the CPU model of the unit: tigerlake or, in the group svm, ryzen.
+        [
+            "x86.cet_ibt",
+            "x86.cet_ss",
+            "x86.svm",
+            "x86.svm.npt",
+            "x86.vmx",
+            "x86.x2apic",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
     fn supports(&self, unit: &Unit) -> std::result::Result<(), Unmet> {
         let machine = &unit.machine;
         let unmet = |what: String| Err(Unmet(what));

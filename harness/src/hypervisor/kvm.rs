@@ -28,20 +28,7 @@ impl Kvm {
     /// Whether the processor itself runs guests. Without that KVM emulates privileged code, which
     /// is what payloads consist of, and QEMU's TCG is faster.
     pub fn in_hardware(&self) -> bool {
-        ["kvm_intel", "kvm_amd"]
-            .iter()
-            .any(|m| PathBuf::from("/sys/module").join(m).is_dir())
-    }
-
-    /// Features and services that payloads find there, as needs.
-    pub fn capabilities(&self) -> Vec<String> {
-        let Ok(found) = self.found() else {
-            return Vec::new();
-        };
-        let features = found.capabilities.iter().map(|c| (*c).to_owned());
-        features
-            .chain(SERVICES.iter().map(|s| format!("service.{s}")))
-            .collect()
+        in_hardware()
     }
 }
 
@@ -56,6 +43,17 @@ const SERVICES: &[&str] = &[
     "save_restore",
     "userfault",
 ];
+
+/// Said of a KVM that is not in hardware.
+pub(super) const EMULATED: &str =
+    "no hardware virtualization: KVM emulates privileged code, so `auto` prefers qemu-tcg";
+
+/// Whether KVM here uses the processor's own virtualization.
+pub(super) fn in_hardware() -> bool {
+    ["kvm_intel", "kvm_amd"]
+        .iter()
+        .any(|m| PathBuf::from("/sys/module").join(m).is_dir())
+}
 
 /// This program.
 pub(super) fn own_program() -> PathBuf {
@@ -79,6 +77,16 @@ impl Hypervisor for Kvm {
         &[Arch::X86]
     }
 
+    fn capabilities(&self, _: Arch) -> Vec<String> {
+        let Ok(found) = self.found() else {
+            return Vec::new();
+        };
+        let features = found.capabilities.iter().map(|c| (*c).to_owned());
+        features
+            .chain(SERVICES.iter().map(|s| format!("service.{s}")))
+            .collect()
+    }
+
     fn probe(&self, arch: Arch) -> Result<Offer, Unavailable> {
         if arch != Arch::X86 {
             return Err(Unavailable(format!(
@@ -88,11 +96,7 @@ impl Hypervisor for Kvm {
         let found = self.found().map_err(Unavailable)?;
         let mut remarks = Vec::new();
         if !self.in_hardware() {
-            remarks.push(
-                "no hardware virtualization: KVM emulates privileged code, so `auto` prefers \
-                 qemu-tcg"
-                    .to_owned(),
-            );
+            remarks.push(EMULATED.to_owned());
         }
         Ok(Offer {
             version: found.version.clone(),

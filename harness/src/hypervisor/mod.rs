@@ -7,8 +7,11 @@
 pub mod auto;
 pub mod bochs;
 pub mod kvm;
+pub mod prepare;
 pub mod qemu;
 pub mod replay;
+pub mod template;
+pub mod vmms;
 
 use crate::arch::Arch;
 use crate::error::{Error, Result, did_you_mean};
@@ -85,6 +88,17 @@ pub trait Hypervisor: Send + Sync {
     /// What this host's copy offers for `arch`, or why it cannot be used.
     fn probe(&self, arch: Arch) -> std::result::Result<Offer, Unavailable>;
 
+    /// Features and services that payloads of `arch` find there, as far as they are known without
+    /// running one.
+    fn capabilities(&self, _arch: Arch) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether it was written from documentation alone and has never run.
+    fn is_unverified(&self) -> bool {
+        false
+    }
+
     /// Whether it can build the machine that `unit` asks for.
     fn supports(&self, unit: &Unit) -> std::result::Result<(), Unmet>;
 
@@ -117,7 +131,18 @@ pub trait Hypervisor: Send + Sync {
 }
 
 /// Every adaptor that can be chosen by name.
-pub const NAMES: &[&str] = &["kvm", "qemu-tcg", "bochs"];
+pub const NAMES: &[&str] = &[
+    "kvm",
+    "qemu-tcg",
+    "qemu-kvm",
+    "bochs",
+    "alioth",
+    "cloud-hypervisor",
+    "firecracker",
+    "crosvm",
+    "kvmtool",
+    "xen",
+];
 
 /// The adaptor called `name`. `cache` is a folder for what probing found out.
 pub fn find(name: &str, cache: &Path) -> Result<Arc<dyn Hypervisor>> {
@@ -125,11 +150,16 @@ pub fn find(name: &str, cache: &Path) -> Result<Arc<dyn Hypervisor>> {
         "kvm" => Ok(Arc::new(kvm::Kvm::default())),
         "bochs" => Ok(Arc::new(bochs::Bochs::default())),
         "qemu-tcg" => Ok(Arc::new(qemu::Qemu::tcg(cache))),
-        _ => Err(Error::usage(format!(
-            "unknown hypervisor '{name}'{}; known are {}",
-            did_you_mean(name, NAMES.iter().copied()),
-            NAMES.join(", ")
-        ))),
+        "qemu-kvm" => Ok(Arc::new(qemu::Qemu::kvm(cache))),
+        _ => match vmms::find(name) {
+            Some(described) => Ok(Arc::new(described)),
+            None => Err(Error::usage(format!(
+                "unknown hypervisor '{name}'{}; known are auto, all, {}, and those of \
+                 `hypervisors:` in unittests.yaml",
+                did_you_mean(name, NAMES.iter().copied()),
+                NAMES.join(", ")
+            ))),
+        },
     }
 }
 

@@ -28,6 +28,40 @@ impl Qemu {
             cache: cache.join("qemu-versions.json"),
         }
     }
+
+    /// QEMU with KVM, for payloads of the host's architecture.
+    pub fn kvm(cache: &Path) -> Self {
+        Qemu {
+            name: "qemu-kvm",
+            accelerator: "kvm",
+            cache: cache.join("qemu-versions.json"),
+        }
+    }
+
+    fn is_kvm(&self) -> bool {
+        self.accelerator == "kvm"
+    }
+}
+
+/// Why KVM cannot run payloads of `arch` here.
+fn kvm_is_missing(arch: Arch) -> Option<String> {
+    use rustix::fs::{Access, access};
+    let host = match std::env::consts::ARCH {
+        "x86_64" => Some(Arch::X86),
+        "aarch64" => Some(Arch::Arm64),
+        "s390x" => Some(Arch::S390x),
+        _ => None,
+    };
+    if host != Some(arch) {
+        let word = std::env::consts::ARCH;
+        return Some(format!(
+            "KVM on {word} runs no {arch} payloads; use qemu-tcg"
+        ));
+    }
+    let device = crate::vmm::device();
+    let open = access(&device, Access::READ_OK | Access::WRITE_OK);
+    open.err()
+        .map(|e| format!("{}: {e}; use qemu-tcg", device.display()))
 }
 
 /// The program for `arch`; `ASSAY_QEMU_X86`, `ASSAY_QEMU_ARM64`, `ASSAY_QEMU_S390X` override it.
@@ -55,6 +89,11 @@ impl Hypervisor for Qemu {
     }
 
     fn probe(&self, arch: Arch) -> Result<Offer, Unavailable> {
+        if self.is_kvm()
+            && let Some(why) = kvm_is_missing(arch)
+        {
+            return Err(Unavailable(why));
+        }
         let program = program(arch);
         let path = which(&program).ok_or_else(|| {
             let package = package(arch);
@@ -68,7 +107,10 @@ impl Hypervisor for Qemu {
         Ok(Offer {
             version,
             program: path,
-            remarks: Vec::new(),
+            remarks: match self.is_kvm() && !super::kvm::in_hardware() && arch == Arch::X86 {
+                true => vec![super::kvm::EMULATED.to_owned()],
+                false => Vec::new(),
+            },
         })
     }
 

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_lib::arch::apic::{self, Register};
 use guest_lib::arch::code::Code;
 use guest_lib::arch::{cpu, msr};
+use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
 use guest_lib::service::{SLOTS, Slot, rebuild};
 
@@ -96,25 +97,34 @@ fn debug_registers_survive() -> Verdict {
     )
 }
 
-/// Vector registers and MXCSR keep their values.
-#[case(spec = "SDM 1 10.2", needs("service.save_restore"))]
-fn vector_state_survives() -> Verdict {
-    // movq xmm5, rdi; push rsi; ldmxcsr [rsp]; pop rsi
-    let set = Code::new(&[
-        0x66, 0x48, 0x0f, 0x6e, 0xef, 0x56, 0x0f, 0xae, 0x14, 0x24, 0x5e,
-    ]);
-    // movq rax, xmm5
-    let get = Code::new(&[0x66, 0x48, 0x0f, 0x7e, 0xe8]);
-    // push rax; stmxcsr [rsp]; pop rax
-    let control = Code::new(&[0x50, 0x0f, 0xae, 0x1c, 0x24, 0x58]);
-    for mark in [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210] {
-        set.run(mark, 0x3f80)?;
-        rebuild()?;
-        expect_eq!(get.run(0, 0)?, mark, "XMM5")?;
-        expect_eq!(control.run(0, 0)? as u32, 0x3f80, "MXCSR")?;
-        set.run(0, 0x1f80)?;
-    }
-    Ok(())
+/// The x87 control word, MXCSR, x87 and vector registers keep their values.
+#[case(spec = "SDM 1 10.5", needs("service.save_restore"))]
+fn floating_point_state_survives() -> Verdict {
+    // fxrstor [rdi]; fxsave [rdi]
+    let load = Code::new(&[0x0f, 0xae, 0x0f]);
+    let save = Code::new(&[0x0f, 0xae, 0x07]);
+    let (kept, image) = (Frames::new(1), Frames::new(1));
+    save.run(kept.address(), 0)?;
+    save.run(image.address(), 0)?;
+    // Control word, MXCSR, the significand of ST0, XMM0, XMM5.
+    image.write(0, 0x027fu16);
+    image.write(24, 0x3f80u32);
+    image.write(32, 0x8123_4567_89ab_cdefu64);
+    image.write(40, 0x4001u16);
+    image.write(160, 0x0123_4567_89ab_cdefu64);
+    image.write(240, 0xfedc_ba98_7654_3210u64);
+    let seen = Frames::new(1);
+    load.run(image.address(), 0)?;
+    let rebuilt = rebuild();
+    let saved = save.run(seen.address(), 0);
+    load.run(kept.address(), 0)?;
+    rebuilt?;
+    saved?;
+    expect_eq!(seen.read::<u16>(0), 0x027f, "FCW")?;
+    expect_eq!(seen.read::<u32>(24), 0x3f80, "MXCSR")?;
+    expect_eq!(seen.read::<u64>(32), 0x8123_4567_89ab_cdef, "ST0")?;
+    expect_eq!(seen.read::<u64>(160), 0x0123_4567_89ab_cdef, "XMM0")?;
+    expect_eq!(seen.read::<u64>(240), 0xfedc_ba98_7654_3210, "XMM5")
 }
 
 /// The local APIC keeps its registers.
