@@ -163,8 +163,8 @@ impl Recovery {
     pub(super) const NONE: Recovery = Recovery { rsp: 0 };
 }
 
-/// Software-interrupt vector by which user code returns.
-pub(super) const USER_RETURN: usize = 0x81;
+/// What [`trap`] takes the end of user code for: no vector of the processor's.
+const USER_RETURN: usize = 256;
 
 unsafe extern "C" {
     fn assay_catch(f: extern "C" fn(*mut u8), data: *mut u8, slot: *mut Recovery) -> u64;
@@ -178,6 +178,7 @@ unsafe extern "C" {
     ) -> u64;
     fn assay_recover();
     static assay_stubs: u8;
+    static assay_user_end: u8;
 }
 
 const STUB_SIZE: usize = 16;
@@ -187,7 +188,7 @@ pub(super) fn stub_address(vector: usize) -> u64 {
 }
 
 global_asm!(
-    ".global assay_catch, assay_user, assay_recover, assay_stubs",
+    ".global assay_catch, assay_user, assay_user_end, assay_recover, assay_stubs",
     ".macro ASSAY_SAVE_CONTEXT",
     "push rbp",
     "push rbx",
@@ -255,7 +256,10 @@ global_asm!(
     "iretq",
     "assay_user_thunk:",
     "call r12",
-    "int {user_return}",
+    // The end of user code: a fault at a known address, because some instruction emulators have
+    // neither INT n nor SYSCALL.
+    "assay_user_end:",
+    "ud2",
     // One stub per vector, all of one size; those without an error code push a zero.
     ".balign 16",
     "assay_stubs:",
@@ -314,7 +318,6 @@ global_asm!(
     data = const segments::KERNEL_DATA,
     user_data = const segments::USER_DATA,
     user_code = const segments::USER_CODE,
-    user_return = const USER_RETURN,
     trap = sym trap,
 );
 
@@ -352,8 +355,16 @@ impl Drop for Handler {
 
 /// Entered from the stubs for every exception and interrupt.
 extern "C" fn trap(frame: &mut Frame) {
-    let vector = frame.vector as usize & 0xff;
-    let handler = HANDLERS[vector].load(Ordering::Acquire);
+    let ends_user = frame.vector == u64::from(Fault::UD.vector)
+        && frame.rip == (&raw const assay_user_end) as u64
+        && frame.cs & 3 == 3;
+    let vector = match ends_user {
+        true => USER_RETURN,
+        false => frame.vector as usize & 0xff,
+    };
+    let handler = HANDLERS
+        .get(vector)
+        .map_or(core::ptr::null_mut(), |slot| slot.load(Ordering::Acquire));
     if !handler.is_null() {
         // SAFETY: non-null pointers come from `Handler::new` and live until its drop.
         (unsafe { &*handler })(frame);
