@@ -33,8 +33,8 @@ pub mod runs;
 pub mod schedule;
 pub mod select;
 pub mod specs;
-pub mod symbols;
 pub mod supervisor;
+pub mod symbols;
 pub mod tap;
 pub mod transcript;
 #[expect(
