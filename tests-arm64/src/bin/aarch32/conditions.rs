@@ -99,7 +99,7 @@ fn return_resumes_the_it_block(_closed: &mut Closed) -> Verdict {
             // Skip it as an emulator does: four bytes, and the next state of the block.
             let it = frame.spsr >> 25 & 3 | (frame.spsr >> 10 & 0x3f) << 2;
             let next = it & 0xe0 | it << 1 & 0x1f;
-            frame.spsr = frame.spsr & !(3 << 25 | 0x3f << 10);
+            frame.spsr &= !(3 << 25 | 0x3f << 10);
             frame.spsr |= (next & 3) << 25 | (next >> 2) << 10;
             frame.x[5] = 77;
             frame.elr += 4;

@@ -120,7 +120,7 @@ fn call_is_stepped_after_its_return(_debug: &mut Debug, place: Place) -> Verdict
     enable(0);
     expect_eq!(frame.fault(), Fault::svc(1))?;
     // The call with SS = 0 behind itself, a step there, a step behind the NOP.
-    expect_eq!(order.into_inner(), 11_31_32, "(what, where) in order")
+    expect_eq!(order.into_inner(), 113_132, "(what, where) in order")
 }
 
 /// A stepped load-exclusive says so in EX.

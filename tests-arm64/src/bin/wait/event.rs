@@ -22,10 +22,10 @@ fn local_event_passes_wfe() -> Verdict {
     expect_ne!(time::now(), before, "the counter")
 }
 
-/// No event from another processor is lost around WFE, in three thousand rounds each way.
+/// No event from another processor is lost around WFE, in a thousand rounds each way.
 #[case(spec = "DDI0487 D1.7 SEV", needs("cpus>=2"), timeout_s = 120)]
 fn no_event_is_lost() -> Verdict {
-    const ROUNDS: u64 = 3_000;
+    const ROUNDS: u64 = 1_000;
     let turn = AtomicU64::new(0);
     let results = cpus::on_each([Cpu::BOOT, Cpu(1)].into_iter(), |cpu| {
         let mut waits = 0u64;
@@ -65,7 +65,7 @@ fn event_stream_ends_wfe() -> Verdict {
 /// A store of another processor to a monitored address ends WFE: no SEV is needed.
 #[case(spec = "DDI0487 D1.7 WFE", needs("cpus>=2"), timeout_s = 120)]
 fn lost_monitor_ends_wfe() -> Verdict {
-    const ROUNDS: u64 = 1_000;
+    const ROUNDS: u64 = 300;
     let words = Frames::new(2);
     let (here, there) = (words.address(), words.address() + 4096);
     // l: ldaxr x2, [x0]; cmp x2, x1; b.eq end; wfe; b l; end: ret

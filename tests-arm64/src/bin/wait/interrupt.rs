@@ -75,10 +75,10 @@ fn timer_ends_wfi(gic: &mut Gic, timers: &mut Timers, virt: bool) -> Verdict {
     Ok(())
 }
 
-/// No interrupt from another processor is lost around WFI, in two thousand rounds each way.
+/// No interrupt from another processor is lost around WFI, in a thousand rounds each way.
 #[case(spec = "DDI0487 D1.7 WFI", needs("cpus>=2"), timeout_s = 120)]
 fn no_wake_is_lost(gic: &mut Gic, _timers: &mut Timers) -> Verdict {
-    const ROUNDS: u32 = 2_000;
+    const ROUNDS: u32 = 1_000;
     let gic = &*gic;
     let results = cpus::on_each([Cpu::BOOT, Cpu(1)].into_iter(), |cpu| {
         let other = Cpu(1 - cpu.0);
