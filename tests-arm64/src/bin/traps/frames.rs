@@ -177,7 +177,7 @@ fn el0_may_not_wait(gic: &mut Gic, timers: &mut Timers, row: (u32, u64, Snippet,
     let before = SctlrEl1::read();
     // What would end the wait, so that the case ends too.
     gic.set_enabled(timers.phys.intid()?, true);
-    let late = timers.phys.count() + time::ticks(time::ms(3000));
+    let late = timers.phys.count() + time::ticks(time::ms(1000));
     timers.phys.set_deadline(late);
     timers.phys.set_control(TimerControl::ENABLE);
     SctlrEl1::write(before & !(1 << bit));
