@@ -201,7 +201,8 @@ impl Nested {
     /// The vector of EL1, counted from 0, that `frame` tells of; `None` when it came otherwise.
     pub fn vector_of(frame: &Frame) -> Option<u64> {
         let fault = frame.fault();
-        (fault.ec() == super::fault::ec::HVC64 && fault.iss() >> 8 == 1).then_some(fault.iss() & 0xff)
+        (fault.ec() == super::fault::ec::HVC64 && fault.iss() >> 8 == 1)
+            .then_some(fault.iss() & 0xff)
     }
 }
 

@@ -15,12 +15,7 @@ const AT: u64 = gicd::IPRIORITYR + 40;
 
 /// Runs `round` at least `least` times, and until ten timer interrupts, one every 100 microseconds,
 /// have cut in.
-fn disturbed(
-    gic: &Gic,
-    timers: &Timers,
-    least: u32,
-    round: impl Fn(u32) -> Verdict,
-) -> Verdict {
+fn disturbed(gic: &Gic, timers: &Timers, least: u32, round: impl Fn(u32) -> Verdict) -> Verdict {
     let timer = timers.phys;
     let taken = AtomicU32::new(0);
     gic.set_enabled(timer.intid()?, true);
@@ -32,7 +27,7 @@ fn disturbed(
         taken.fetch_add(1, Relaxed);
     };
     let limit = time::Deadline::after(time::PATIENCE);
-    let result = gic.taking(&seen, || {
+    let result: Verdict = gic.taking(&seen, || {
         let mut i = 0;
         while i < least || taken.load(Relaxed) < 10 && !limit.passed() {
             round(i)?;
