@@ -186,6 +186,13 @@ pub fn launch(options: &Options) -> Result<u8> {
             .map(|()| path)
     };
     let image = write("disk.img", &disk)?;
+    // A Bochs that was killed leaves its lock behind, and the next one refuses the disk.
+    match std::fs::remove_file(dir.join("disk.img.lock")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(cannot("remove", &dir.join("disk.img.lock"), e));
+        }
+        _ => {}
+    }
     // Debian's Bochs has the debugger: `c` lets the machine run.
     let go = write("go", b"c\n")?;
     let sectors = disk.len() / SECTOR;
