@@ -25,5 +25,7 @@ mod launch;
 mod loads;
 mod modes;
 mod pointers;
+mod shadowing;
+mod smp;
 mod timer;
 mod vmxon;
