@@ -140,8 +140,6 @@ snippets! {
     EXCLUSIVE_SVC arm64_s_exclsvc arm64_e_exclsvc "ldxr x0, [x1]\nsvc #1";
     /// LDAR X0, [X1], then SVC #1.
     ACQUIRE_SVC arm64_s_acqsvc arm64_e_acqsvc "ldar x0, [x1]\nsvc #1";
-    /// STXR and its status after LDXR of another value meanwhile: W2 = status.
-    EXCLUSIVE_PAIR arm64_s_exclpair arm64_e_exclpair "ldxr w0, [x1]\nstxr w2, w3, [x1]\nsvc #1";
     /// DC CVAC, X1, then SVC #1.
     CLEAN_SVC arm64_s_cvac arm64_e_cvac "dc cvac, x1\nsvc #1";
     /// DC CIVAC, X1, then SVC #1.
@@ -150,8 +148,6 @@ snippets! {
     INVALIDATE_SVC arm64_s_ivac arm64_e_ivac "dc ivac, x1\nsvc #1";
     /// DC ZVA, X1, then SVC #1.
     ZERO_SVC arm64_s_zva arm64_e_zva "dc zva, x1\nsvc #1";
-    /// IC IVAU, X1, then SVC #1.
-    CODE_SVC arm64_s_ivau arm64_e_ivau "ic ivau, x1\nsvc #1";
     /// BLR X1, then SVC #1.
     CALL_SVC arm64_s_callsvc arm64_e_callsvc "blr x1\nsvc #1";
     /// WFI, then SVC #1.
