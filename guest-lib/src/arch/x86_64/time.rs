@@ -61,12 +61,15 @@ fn pit_once() -> Option<u64> {
     cpu::outb(0x42, (COUNT >> 8) as u8);
     cpu::outb(0x61, control | 1);
     let start = cpu::rdtsc();
+    let mut running = false;
     for _ in 0..2_000_000 {
-        if cpu::inb(0x61) & 0x20 != 0 {
-            let elapsed = cpu::rdtsc() - start;
-            // An absent PIT reads as all ones at once.
-            return (elapsed > 100_000).then(|| elapsed * HZ / COUNT);
+        if cpu::inb(0x61) & 0x20 == 0 {
+            running = true;
+            continue;
         }
+        let elapsed = cpu::rdtsc() - start;
+        // An absent PIT reads as all ones at once, however slow or fast the processor is.
+        return running.then(|| elapsed * HZ / COUNT);
     }
     None
 }
