@@ -57,7 +57,10 @@ pub const NEEDS: &[Need] = &[
     need("arm64.el2", "the payload is entered at EL2"),
     need("arm64.fp", "floating point and Advanced SIMD"),
     need("arm64.fw_cfg", "QEMU's firmware configuration device"),
-    need("arm64.gic_1_of_n", "a GICv3 that routes SPIs to any processor (GICD_TYPER.No1N = 0)"),
+    need(
+        "arm64.gic_1_of_n",
+        "a GICv3 that routes SPIs to any processor (GICD_TYPER.No1N = 0)",
+    ),
     need(
         "arm64.gic_one_security_state",
         "a GIC with one security state (GICD_CTLR.DS = 1)",
@@ -71,15 +74,24 @@ pub const NEEDS: &[Need] = &[
         "arm64.hyp_virtual_timer",
         "the device tree names the interrupt of the EL2 virtual timer",
     ),
-    need("arm64.idst", "traps of absent identification registers (FEAT_IDST)"),
+    need(
+        "arm64.idst",
+        "traps of absent identification registers (FEAT_IDST)",
+    ),
     need("arm64.its", "an Interrupt Translation Service"),
     need("arm64.mte", "memory tagging (FEAT_MTE2)"),
     need("arm64.pan", "privileged access never (FEAT_PAN)"),
-    need("arm64.pan2", "address translation that honours PAN (FEAT_PAN2)"),
+    need(
+        "arm64.pan2",
+        "address translation that honours PAN (FEAT_PAN2)",
+    ),
     need("arm64.pl011", "a PL011 as console"),
     need("arm64.psci", "PSCI 0.2 or later"),
     need("arm64.smccc11", "SMCCC 1.1 or later"),
-    need("arm64.ssbs", "speculative store bypass safe, as a PSTATE field (FEAT_SSBS2)"),
+    need(
+        "arm64.ssbs",
+        "speculative store bypass safe, as a PSTATE field (FEAT_SSBS2)",
+    ),
     need("arm64.uao", "user access override (FEAT_UAO)"),
     need(
         "s390x.ap",
@@ -115,8 +127,14 @@ pub const NEEDS: &[Need] = &[
         "s390x.movepage_dat",
         "DAT-based MOVE PAGE that honours condition-code-option",
     ),
-    need("s390x.msa", "the message-security function that the case is about"),
-    need("s390x.no_sie", "a machine without START INTERPRETIVE EXECUTION"),
+    need(
+        "s390x.msa",
+        "the message-security function that the case is about",
+    ),
+    need(
+        "s390x.no_sie",
+        "a machine without START INTERPRETIVE EXECUTION",
+    ),
     need("s390x.sie", "START INTERPRETIVE EXECUTION"),
     need("s390x.sthyi", "STORE HYPERVISOR INFORMATION (facility 74)"),
     need("s390x.topology", "configuration topology (facility 11)"),
