@@ -128,7 +128,9 @@ pub(super) fn stack_words(frame: usize) -> Option<[usize; 2]> {
     let own = per_cpu();
     let within = |top: u64, size: usize| {
         let top = top as usize;
-        frame.is_multiple_of(8) && frame >= top.saturating_sub(size) && frame < top.saturating_sub(15)
+        frame.is_multiple_of(8)
+            && frame >= top.saturating_sub(size)
+            && frame < top.saturating_sub(15)
     };
     let stack = own.stack_top.get();
     if !within(stack, BOOT_STACK_SIZE) && !within(own.exception_top.get(), EXCEPTION_STACK_SIZE) {
