@@ -87,7 +87,7 @@ fn remapped_code_runs() -> Verdict {
 /// Another processor runs the new code after one ISB of its own.
 #[case(spec = "DDI0487 B2.7", needs("cpus>=2"), timeout_s = 120)]
 fn other_processors_run_rewritten_code() -> Verdict {
-    const ROUNDS: u32 = 200;
+    const ROUNDS: u32 = 100;
     let code = Code::new(&[load(0), RET]);
     let (ready, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let wait = |word: &AtomicU64, value: u64| {
