@@ -192,6 +192,15 @@ impl Hypervisor for Described {
         self.archs
     }
 
+    /// What KVM's emulator does is no doing of the VMM on top of it.
+    fn expectations(&self) -> &'static str {
+        let on_kvm = super::vmms::ON_KVM.contains(&self.name);
+        match on_kvm && !super::kvm::in_hardware() {
+            true => "kvm-emulated",
+            false => self.name,
+        }
+    }
+
     fn is_unverified(&self) -> bool {
         self.remarks.iter().any(|r| r == super::vmms::UNVERIFIED)
     }

@@ -20,6 +20,9 @@ pub const NAMES: &[&str] = &[
     "xen",
 ];
 
+/// Those that run their x86 guests on KVM.
+pub const ON_KVM: &[&str] = &["alioth", "cloud-hypervisor", "firecracker", "crosvm"];
+
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
