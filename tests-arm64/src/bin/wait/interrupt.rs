@@ -120,20 +120,22 @@ fn open_interrupt_is_taken_from_wfi(gic: &mut Gic, timers: &mut Timers) -> Verdi
     let intid = timer.intid()?;
     gic.set_enabled(intid, true);
     let taken = AtomicU32::new(0);
+    let step = time::ticks(time::us(300));
+    // The handler sets the next deadline: an interrupt that is taken just before a WFI is no loss.
     let seen = |iar: arch::gic::Iar| {
         taken.fetch_add(1 + u32::from(iar.intid() != intid) * 1000, Relaxed);
-        timer.stop();
+        timer.set_deadline(timer.count() + step);
     };
     gic.taking(&seen, || {
-        for i in 0..50 {
-            timer.set_deadline(timer.count() + time::ticks(time::us(300)));
-            timer.set_control(TimerControl::ENABLE);
-            while taken.load(Relaxed) == i {
-                wfi();
-            }
+        timer.set_deadline(timer.count() + step);
+        timer.set_control(TimerControl::ENABLE);
+        while taken.load(Relaxed) < 50 {
+            wfi();
         }
     });
-    expect_eq!(taken.load(Relaxed), 50)
+    timer.stop();
+    let taken = taken.load(Relaxed);
+    expect!((50..1000).contains(&taken), "{taken} interrupts, where another one counts 1000")
 }
 
 /// A shared interrupt that is made pending by another processor ends WFI.
