@@ -135,7 +135,10 @@ fn open_interrupt_is_taken_from_wfi(gic: &mut Gic, timers: &mut Timers) -> Verdi
     });
     timer.stop();
     let taken = taken.load(Relaxed);
-    expect!((50..1000).contains(&taken), "{taken} interrupts, where another one counts 1000")
+    expect!(
+        (50..1000).contains(&taken),
+        "{taken} interrupts, where another one counts 1000"
+    )
 }
 
 /// A shared interrupt that is made pending by another processor ends WFI.
