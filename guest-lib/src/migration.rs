@@ -306,29 +306,26 @@ pub fn crossing_words(requests: &[&str]) -> Verdict {
 /// One processor leaves messages for the others: whoever sees the flag sees the message.
 pub fn messages(requests: &[&str]) -> Verdict {
     let frames = Frames::new(2);
-    let flag = |value: Option<u64>| {
-        // SAFETY: the first frame is ours for the whole case, and aligned.
-        let flag = unsafe { AtomicU64::from_ptr(frames.pointer().cast()) };
-        match value {
-            Some(value) => flag.store(value, Ordering::Release),
-            None => return flag.load(Ordering::Acquire),
-        }
-        0
+    // Atomics: a plain access may be made of bytes, and then a reader sees halves.
+    let word = |offset: usize| {
+        // SAFETY: aligned, inside the frames, which live as long as the case; S2.
+        unsafe { AtomicU64::from_ptr(frames.pointer().add(offset).cast()) }
     };
+    let (flag, message) = (word(0), word(FRAME + 64));
     let states = during(
         requests,
         |cpu| (cpu, 0u64, None),
         |(cpu, count, wrong)| {
             if *cpu == Cpu::BOOT {
                 *count += 1;
-                frames.write(FRAME + 64, *count);
-                flag(Some(*count));
+                message.store(*count, Ordering::Relaxed);
+                flag.store(*count, Ordering::Release);
                 return;
             }
-            let seen = flag(None);
-            let message: u64 = frames.read(FRAME + 64);
-            if (message < seen || seen < *count) && wrong.is_none() {
-                *wrong = Some((*count, seen, message));
+            let seen = flag.load(Ordering::Acquire);
+            let told = message.load(Ordering::Relaxed);
+            if (told < seen || seen < *count) && wrong.is_none() {
+                *wrong = Some((*count, seen, told));
             }
             *count = seen;
         },

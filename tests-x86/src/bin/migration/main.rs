@@ -7,5 +7,7 @@
 #![no_main]
 guest_lib::payload!();
 
+mod interrupts;
 mod memory;
 mod processors;
+mod registers;
