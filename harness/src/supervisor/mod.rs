@@ -250,7 +250,11 @@ impl Supervisor {
         into: UnixStream,
         how: How,
     ) -> std::result::Result<JoinHandle<()>, String> {
-        let filter = self.filter.clone();
+        let mut filter = self.filter.clone();
+        let breaks = filter.lock().is_ok_and(|f| f.breaks_packages());
+        if how == How::Postcopy && breaks {
+            filter = Arc::default();
+        }
         if how == How::Saved {
             return Ok(thread::spawn(move || {
                 let _ = saved(from, into, &filter);

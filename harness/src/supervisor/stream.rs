@@ -84,6 +84,12 @@ impl Filter {
         }
     }
 
+    /// Whether the fault would break the stream itself: post-copy packs sections into a blob of a
+    /// stated length.
+    pub fn breaks_packages(&self) -> bool {
+        matches!(self.sabotage, Some(Sabotage::Drop(_)))
+    }
+
     /// How often the fault was made.
     pub fn faults(&self) -> u32 {
         self.faults
