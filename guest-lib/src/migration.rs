@@ -473,7 +473,7 @@ macro_rules! migrated_memory_cases {
         }
 
         /// The same after fifty moves in a row.
-        #[case(spec = $memory, needs("service.migrate"), groups("slow"), timeout_s = 300)]
+        #[case(spec = $memory, needs("service.migrate"), groups("slow", "nodefault"), timeout_s = 300)]
         fn no_page_is_older_after_fifty_moves() -> Verdict {
             migration::written_pages(&[MIGRATE; 50])
         }

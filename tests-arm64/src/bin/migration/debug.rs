@@ -39,7 +39,9 @@ fn breakpoint_registers_stay(_debug: &mut Debug) -> Verdict {
         set_breakpoint_control(n, breakpoint_here() & !1);
     }
     let all = || -> Vec<(u64, u64)> {
-        (0..breakpoints()).map(|n| (breakpoint_value(n), breakpoint_control(n))).collect()
+        (0..breakpoints())
+            .map(|n| (breakpoint_value(n), breakpoint_control(n)))
+            .collect()
     };
     let before = all();
     host::ask(MIGRATE)?;
@@ -55,7 +57,9 @@ fn watchpoint_registers_stay(_debug: &mut Debug) -> Verdict {
         set_watchpoint_control(n, watchpoint_here(0xf0, 2) & !1);
     }
     let all = || -> Vec<(u64, u64)> {
-        (0..watchpoints()).map(|n| (watchpoint_value(n), watchpoint_control(n))).collect()
+        (0..watchpoints())
+            .map(|n| (watchpoint_value(n), watchpoint_control(n)))
+            .collect()
     };
     let before = all();
     host::ask(MIGRATE)?;

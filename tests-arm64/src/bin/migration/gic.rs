@@ -39,12 +39,19 @@ fn interrupt_keeps_its_state(gic: &mut Gicv3, intid: Intid) -> Verdict {
     let moved = host::ask(MIGRATE);
     let after = (state(gic, intid), state(gic, other));
     moved?;
-    expect_eq!(after, before, "enabled, pending, active, priority; of it and its neighbour")?;
+    expect_eq!(
+        after,
+        before,
+        "enabled, pending, active, priority; of it and its neighbour"
+    )?;
     expect_eq!(after.0, (true, true, true, 0x60), "control")
 }
 
 /// Every shared interrupt keeps its route, its trigger and its group.
-#[case(spec = "IHI0069 12.9 GICD_IROUTER<n>", needs("service.migrate", "cpus>=2"))]
+#[case(
+    spec = "IHI0069 12.9 GICD_IROUTER<n>",
+    needs("service.migrate", "cpus>=2")
+)]
 fn routes_stay(gic: &mut Gicv3) -> Verdict {
     let lines = u64::from(gic.lines());
     for n in 32..lines {
@@ -60,15 +67,28 @@ fn routes_stay(gic: &mut Gicv3) -> Verdict {
             (32 / per_word..lines / per_word).map(move |i| u64::from(d.read32(base + 4 * i)))
         };
         let (triggers, groups, priorities) = (words(0xc00, 16), words(0x80, 32), words(0x400, 4));
-        routes.chain(triggers).chain(groups).chain(priorities).collect()
+        routes
+            .chain(triggers)
+            .chain(groups)
+            .chain(priorities)
+            .collect()
     };
     let before = all();
     let moved = host::ask(MIGRATE);
     let after = all();
     moved?;
     let wrong = after.iter().zip(&before).position(|(a, b)| a != b);
-    expect_eq!(wrong, None, "the first of {} values that changed", before.len())?;
-    expect_eq!(before.iter().filter(|v| **v != 0).count() > 64, true, "control")
+    expect_eq!(
+        wrong,
+        None,
+        "the first of {} values that changed",
+        before.len()
+    )?;
+    expect_eq!(
+        before.iter().filter(|v| **v != 0).count() > 64,
+        true,
+        "control"
+    )
 }
 
 fn pending_once(gic: &Gic, intid: Intid, request: &str) -> Verdict {
@@ -136,7 +156,11 @@ fn active_interrupt_holds_back_others(gic: &mut Gicv3) -> Verdict {
     let late = gic.acknowledge();
     gic.end(late);
     moved?;
-    expect_eq!((running, active), (before, true), "running priority, active bit")?;
+    expect_eq!(
+        (running, active),
+        (before, true),
+        "running priority, active bit"
+    )?;
     expect!(early.is_spurious(), "one of lower priority came: {early:?}")?;
     expect!(inactive, "it is still active after its end")?;
     expect_eq!(late.intid(), SGI, "after the end")
@@ -173,7 +197,10 @@ fn cpu_interface_keeps_its_settings(gic: &mut Gicv3) -> Verdict {
 }
 
 /// An SGI that waits at another processor's redistributor is taken there after the move.
-#[case(spec = "IHI0069 12.2 ICC_SGI1R_EL1", needs("service.migrate", "cpus>=2"))]
+#[case(
+    spec = "IHI0069 12.2 ICC_SGI1R_EL1",
+    needs("service.migrate", "cpus>=2")
+)]
 fn sgi_waits_at_the_other_processor(gic: &mut Gicv3) -> Verdict {
     let gic: &Gic = gic;
     cpus::run_on(Cpu(1), || {
@@ -182,7 +209,10 @@ fn sgi_waits_at_the_other_processor(gic: &mut Gicv3) -> Verdict {
     })?;
     gic.send(SGI.0, Cpu(1));
     host::ask(MIGRATE)?;
-    expect!(gic.acknowledge().is_spurious(), "it came to the boot processor")?;
+    expect!(
+        gic.acknowledge().is_spurious(),
+        "it came to the boot processor"
+    )?;
     let taken = cpus::run_on(Cpu(1), || {
         let iar = gic.acknowledge();
         gic.end(iar);
@@ -192,7 +222,10 @@ fn sgi_waits_at_the_other_processor(gic: &mut Gicv3) -> Verdict {
 }
 
 /// A processor that is off stays off, also when an interrupt is sent to it, and can be turned on.
-#[case(spec = "DEN0022 5.5 CPU_OFF", needs("service.migrate", "arm64.psci", "cpus>=2"))]
+#[case(
+    spec = "DEN0022 5.5 CPU_OFF",
+    needs("service.migrate", "arm64.psci", "cpus>=2")
+)]
 fn processor_that_is_off_stays_off(gic: &mut Gicv3) -> Verdict {
     let info = || psci::affinity_info(smp::mpidr(1), 0);
     expect_eq!(cpus::run_on(Cpu(1), cpus::this)?, Cpu(1))?;

@@ -114,5 +114,9 @@ fn collection_can_be_mapped_after_the_move(its: &mut Its) -> Verdict {
     its.map_collection(5, Some(Cpu::BOOT))?;
     its.invalidate_all(5);
     raise(its, Cpu::BOOT, 9)?;
-    expect_eq!(taken(its, Cpu::BOOT)?, [late.0], "the one that was mapped late")
+    expect_eq!(
+        taken(its, Cpu::BOOT)?,
+        [late.0],
+        "the one that was mapped late"
+    )
 }

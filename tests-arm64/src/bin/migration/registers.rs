@@ -51,7 +51,14 @@ fn system_register_stays(row: (fn() -> u64, fn(u64), u64)) -> Verdict {
 /// Translation, vectors and memory attributes stay: values that are in use all the time.
 #[case(spec = "DDI0487 D19.2", needs("service.migrate"))]
 fn translation_registers_stay() -> Verdict {
-    let all = || [Ttbr0El1::read(), MairEl1::read(), VbarEl1::read(), CpacrEl1::read()];
+    let all = || {
+        [
+            Ttbr0El1::read(),
+            MairEl1::read(),
+            VbarEl1::read(),
+            CpacrEl1::read(),
+        ]
+    };
     let mair = MairEl1::read();
     // Attribute 7 is in no page table here.
     MairEl1::write(mair & !(0xff << 56) | 0x44 << 56);
@@ -91,8 +98,10 @@ fn vectors(request: &str) -> Verdict {
     set.run(0, 0);
     CpacrEl1::write(cpacr);
     moved?;
-    let wrong: Vec<usize> =
-        (0..512).filter(|&i| from.read::<u8>(i) != to.read::<u8>(i)).map(|i| i / 16).collect();
+    let wrong: Vec<usize> = (0..512)
+        .filter(|&i| from.read::<u8>(i) != to.read::<u8>(i))
+        .map(|i| i / 16)
+        .collect();
     expect_eq!(wrong, Vec::new(), "registers with a wrong byte")?;
     expect_eq!(after, control, "FPCR and FPSR")?;
     expect_eq!(control as u32, 3 << 22 | 1 << 24, "control: FPCR")

@@ -30,7 +30,10 @@ fn armed(gic: &Gicv3, timer: Timer, request: &str) -> Verdict {
     expect!(came, "no interrupt comes")?;
     gic.end(taken);
     expect_eq!(taken.intid(), intid)?;
-    expect!(now >= deadline, "it fired at {now:#x}, before {deadline:#x}")?;
+    expect!(
+        now >= deadline,
+        "it fired at {now:#x}, before {deadline:#x}"
+    )?;
     expect!(gic.acknowledge().is_spurious(), "a second time")
 }
 
@@ -81,6 +84,10 @@ fn timer_registers_stay(_timers: &mut Timers) -> Verdict {
         after
     })?;
     moved?;
-    expect_eq!(after, before, "CTL and CVAL, virtual and physical, of each processor")?;
+    expect_eq!(
+        after,
+        before,
+        "CTL and CVAL, virtual and physical, of each processor"
+    )?;
     expect_eq!(after[0][0].0, 3, "control")
 }

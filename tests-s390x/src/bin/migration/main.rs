@@ -1,11 +1,14 @@
 //! The machine moves to another host, or into a file and back, while it runs.
 //!
-//! Nothing that the manual lets software see may change by that: no byte of memory, no register,
-//! no interrupt that is pending or will come; and no clock may go back. The host moves the machine
-//! when a case asks for it (`docs/services.md`).
+//! Nothing that the manual lets software see may change by that: no byte of storage and no storage
+//! key, no register, no interruption that is pending or will come; and no clock may go back. The
+//! host moves the machine when a case asks for it (`docs/services.md`).
 #![no_std]
 #![no_main]
 guest_lib::payload!();
 
+mod interruptions;
+mod keys;
 mod memory;
 mod processors;
+mod registers;

@@ -43,10 +43,16 @@ fn pending_once(request: &str) -> Verdict {
     apic::enable(0xff);
     let _handler = counting(0x61);
     self_ipi(0x61);
-    expect!(bit(Register::IRR, 0x61), "the interrupt is not pending at first")?;
+    expect!(
+        bit(Register::IRR, 0x61),
+        "the interrupt is not pending at first"
+    )?;
     host::ask(request)?;
     expect_eq!(count(), 0, "taken with interrupts off")?;
-    expect!(bit(Register::IRR, 0x61), "the interrupt is no longer pending")?;
+    expect!(
+        bit(Register::IRR, 0x61),
+        "the interrupt is no longer pending"
+    )?;
     let came = cpu::with_interrupts(|| time::wait_until(time::PATIENCE, || count() != 0));
     expect!(came, "the interrupt does not come")?;
     open_for(time::ms(2));
@@ -132,7 +138,11 @@ fn registers_keep_their_values() -> Verdict {
     }
     let all = || -> Vec<u32> {
         let fixed = [Register::ID, Register::VERSION, Register::LDR];
-        fixed.into_iter().chain(SET.map(|s| s.0)).map(apic::read).collect()
+        fixed
+            .into_iter()
+            .chain(SET.map(|s| s.0))
+            .map(apic::read)
+            .collect()
     };
     let set = all();
     let moved = host::ask(MIGRATE);
@@ -183,9 +193,15 @@ fn armed_timer(request: &str) -> Verdict {
     expect!(came, "the timer does not fire")?;
     expect_eq!(count(), 1)?;
     let took = FIRED.load(Ordering::SeqCst).wrapping_sub(armed);
-    note!("fired after {:?} instead of 1.5s; {left} left after the move", time::duration(took));
+    note!(
+        "fired after {:?} instead of 1.5s; {left} left after the move",
+        time::duration(took)
+    );
     // The rate was measured, so a tenth is allowed.
-    expect!(took >= length / 10 * 9, "it fired after {took} of {length} ticks")
+    expect!(
+        took >= length / 10 * 9,
+        "it fired after {took} of {length} ticks"
+    )
 }
 
 /// A timer that was armed before the move fires after it: once, and not before its time.
@@ -234,7 +250,10 @@ fn halted_processor_wakes() -> Verdict {
         count()
     })?;
     let halting = || HALTING.load(Ordering::SeqCst);
-    expect!(time::wait_until(time::PATIENCE, halting), "CPU 1 does not come up")?;
+    expect!(
+        time::wait_until(time::PATIENCE, halting),
+        "CPU 1 does not come up"
+    )?;
     time::spin(time::ms(2));
     host::ask(MIGRATE)?;
     expect_eq!(count(), 0, "an interrupt that nobody sent")?;
@@ -265,7 +284,11 @@ fn io_apic_keeps_its_entries() -> Verdict {
     }
     moved?;
     expect_eq!(after, set)?;
-    expect_eq!(after[2 * 5] & 0x1_00ff, 0x1_0045, "control: the entry of pin 5")
+    expect_eq!(
+        after[2 * 5] & 0x1_00ff,
+        0x1_0045,
+        "control: the entry of pin 5"
+    )
 }
 
 /// An NMI that the host injects reaches the processors, also after the move.

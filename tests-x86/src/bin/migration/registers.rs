@@ -81,7 +81,14 @@ fn control_registers_stay() -> Verdict {
 /// The descriptor-table registers stay, and the task register.
 #[case(spec = "SDM 3A 2.4", needs("service.migrate"))]
 fn table_registers_stay() -> Verdict {
-    let all = || (segments::gdtr(), segments::idtr(), segments::ldtr(), cpus::this());
+    let all = || {
+        (
+            segments::gdtr(),
+            segments::idtr(),
+            segments::ldtr(),
+            cpus::this(),
+        )
+    };
     let before = format!("{:x?}", all());
     host::ask(MIGRATE)?;
     expect_eq!(format!("{:x?}", all()), before)
@@ -89,7 +96,12 @@ fn table_registers_stay() -> Verdict {
 
 fn debug_registers(request: &str) -> Verdict {
     let data = Frames::new(1);
-    let armed = [data.address(), data.address() + 0x40, 0x1234_5000, 0x8765_4000];
+    let armed = [
+        data.address(),
+        data.address() + 0x40,
+        0x1234_5000,
+        0x8765_4000,
+    ];
     cpu::write_dr0(armed[0])?;
     cpu::write_dr1(armed[1])?;
     cpu::write_dr2(armed[2])?;
@@ -98,7 +110,12 @@ fn debug_registers(request: &str) -> Verdict {
     let dr7 = 0x0090_0400 | 1 << 3;
     cpu::write_dr7(dr7)?;
     let all = || {
-        let addresses = [cpu::read_dr0(), cpu::read_dr1(), cpu::read_dr2(), cpu::read_dr3()];
+        let addresses = [
+            cpu::read_dr0(),
+            cpu::read_dr1(),
+            cpu::read_dr2(),
+            cpu::read_dr3(),
+        ];
         (addresses, cpu::read_dr7())
     };
     let set = all();
@@ -112,8 +129,16 @@ fn debug_registers(request: &str) -> Verdict {
     cpu::write_dr6(0xffff_0ff0)?;
     moved?;
     expect_eq!(after, set, "DR0 to DR3, DR7")?;
-    expect_eq!(silent, Ok(()), "a store to the address of a breakpoint that is off")?;
-    expect_eq!(hit, Err(Fault::DB), "a store to the address of one that is on")?;
+    expect_eq!(
+        silent,
+        Ok(()),
+        "a store to the address of a breakpoint that is off"
+    )?;
+    expect_eq!(
+        hit,
+        Err(Fault::DB),
+        "a store to the address of one that is on"
+    )?;
     expect_eq!(dr6 & 0xf, 2, "DR6")?;
     expect_eq!(data.read::<u8>(0x40), 2, "the store itself")
 }
@@ -148,7 +173,10 @@ fn floating_point(request: &str) -> Verdict {
     set.write(4, 0xffu8);
     set.write(24, 0x5fbfu32);
     for register in 0..8usize {
-        set.write(32 + 16 * register, 0x8123_4567_89ab_cd00u64 + register as u64);
+        set.write(
+            32 + 16 * register,
+            0x8123_4567_89ab_cd00u64 + register as u64,
+        );
         set.write(40 + 16 * register, 0x3fffu16 + register as u16);
     }
     for byte in 160..416usize {
@@ -161,7 +189,10 @@ fn floating_point(request: &str) -> Verdict {
     moved?;
     let differs = |i: &usize| after.read::<u8>(*i) != set.read::<u8>(*i);
     // Bytes 5 to 23 are the instruction's and operand's address; 28 to 31 the mask of MXCSR.
-    let checked = (0..5).chain(24..28).chain((32..160).filter(|i| i % 16 < 10)).chain(160..416);
+    let checked = (0..5)
+        .chain(24..28)
+        .chain((32..160).filter(|i| i % 16 < 10))
+        .chain(160..416);
     let wrong: Vec<usize> = checked.filter(differs).collect();
     expect_eq!(wrong, Vec::new(), "bytes of the FXSAVE area that changed")
 }
