@@ -114,6 +114,23 @@ impl Hypervisor for Qemu {
         })
     }
 
+    fn capabilities(&self, arch: Arch) -> Vec<String> {
+        // What TCG emulates in every version that is supported. KVM offers what the host has.
+        let emulated: &[&str] = match (self.is_kvm(), arch) {
+            (true, _) => &[],
+            (_, Arch::X86) => &["x86.svm", "x86.svm.npt"],
+            (_, Arch::Arm64) => &["arm64.el2", "arm64.gicv2", "arm64.gicv3", "arm64.its"],
+            (_, Arch::S390x) => &["s390x.vector"],
+        };
+        let services = SERVICES.iter().filter(|(_, archs)| archs.contains(&arch));
+        let services = services.map(|(name, _)| format!("service.{name}"));
+        emulated
+            .iter()
+            .map(|c| (*c).to_owned())
+            .chain(services)
+            .collect()
+    }
+
     fn supports(&self, unit: &Unit) -> Result<(), Unmet> {
         // GICv4 came with QEMU 8; everything else the manifest can say, TCG can build.
         match unit.machine.gic {
