@@ -166,11 +166,12 @@ impl Described {
 
     fn fill(text: &str, launch: &Launch<'_>) -> String {
         let machine = &launch.unit.machine;
-        let json = serde_json::to_string(launch.guest_args).unwrap_or_default();
+        // A JSON string without the quotes around it: the template writes those.
+        let json = serde_json::Value::from(launch.guest_args).to_string();
         let memory = machine.memory_mib();
         let values = [
             ("{kernel}", launch.image.display().to_string()),
-            ("{args:json}", json.trim_matches('"').to_owned()),
+            ("{args:json}", json[1..json.len() - 1].to_owned()),
             ("{args}", launch.guest_args.to_owned()),
             ("{cpus}", machine.cpus().to_string()),
             ("{memory_mib}", memory.to_string()),

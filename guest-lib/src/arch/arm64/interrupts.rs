@@ -24,6 +24,20 @@ pub fn mask_irq() {
     unsafe { asm!("msr daifset, #2", "isb", options(nostack, preserves_flags)) }
 }
 
+/// Waits in WFI until `done`, with interrupts open on the way in and out. The check stands under the
+/// mask: an interrupt that comes just before WFI still ends it.
+pub fn wfi_until(done: impl Fn() -> bool) {
+    loop {
+        mask_irq();
+        if done() {
+            unmask_irq();
+            return;
+        }
+        super::cpu::wfi();
+        unmask_irq();
+    }
+}
+
 /// Opens FIQ.
 pub fn unmask_fiq() {
     // SAFETY: S5; a handler, or a report, answers what comes.

@@ -27,7 +27,7 @@ fn masked_interrupts_wait(gic: &mut Gic) -> Verdict {
     expect_eq!(waiting(), false)
 }
 
-/// A timer interrupt ends a WFI with interrupts open.
+/// A timer interrupt ends a WFI and is taken.
 #[case(spec = "DDI0487 D12.2", rows(virt: true, phys: false))]
 fn timer_wakes_wfi(gic: &mut Gic, timers: &mut Timers, virt: bool) -> Verdict {
     let timer = if virt { timers.virt } else { timers.phys };
@@ -40,9 +40,7 @@ fn timer_wakes_wfi(gic: &mut Gic, timers: &mut Timers, virt: bool) -> Verdict {
         taken.fetch_add(1 + u32::from(iar.intid() != intid) * 100, Relaxed);
     };
     gic.taking(&seen, || {
-        while taken.load(Relaxed) == 0 {
-            arch::cpu::wfi();
-        }
+        arch::interrupts::wfi_until(|| taken.load(Relaxed) != 0);
     });
     expect_eq!(taken.load(Relaxed), 1)
 }

@@ -63,9 +63,7 @@ fn tval_wakes_wfi(gic: &mut Gic, _timers: &mut Timers, timer: Timer) -> Verdict 
     timer.set_remaining(interval);
     timer.set_control(TimerControl::ENABLE);
     line.open(|| {
-        while line.taken.load(SeqCst) == 0 {
-            arch::cpu::wfi();
-        }
+        arch::interrupts::wfi_until(|| line.taken.load(SeqCst) != 0);
     });
     line.verdict(1)?;
     let passed = line.when.load(SeqCst) - start;
