@@ -87,8 +87,9 @@ static mut INPUT: (usize, usize) = (0, 0);
 /// Lets the console take input or not. Input announces itself by a service signal, which no case
 /// expects: so it is on only while somebody waits for it, and what is left of it is dropped.
 pub fn console_listen(on: bool) {
+    let sccb = &raw mut INPUT_SCCB;
     // SAFETY: S3; one processor asks the host at a time, and nothing prints meanwhile.
-    let sccb = unsafe { &mut *(&raw mut INPUT_SCCB) };
+    let sccb = unsafe { &mut *sccb };
     sccb.clear(28);
     sccb.0[10..12].copy_from_slice(&4u16.to_be_bytes());
     let receive = if on { 0x0000_0040u32 } else { 0 };
@@ -101,8 +102,9 @@ pub fn console_listen(on: bool) {
 
 /// A byte that was typed on the console. Only while it listens.
 pub fn console_read() -> Option<u8> {
+    let (sccb, input) = (&raw mut INPUT_SCCB, &raw mut INPUT);
     // SAFETY: as in `console_listen`.
-    let (sccb, input) = unsafe { (&mut *(&raw mut INPUT_SCCB), &mut *(&raw mut INPUT)) };
+    let (sccb, input) = unsafe { (&mut *sccb, &mut *input) };
     if input.0 == input.1 {
         sccb.clear(4096);
         // Function code 0: unconditional read. The response says whether there was an event.

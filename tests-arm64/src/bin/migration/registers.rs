@@ -13,6 +13,9 @@ use guest_lib::prelude::*;
 
 const RET: u32 = 0xd65f_03c0;
 
+/// How a register is read and written, and what is written.
+type Row = (fn() -> u64, fn(u64), u64);
+
 /// A system register keeps what was written to it, on every processor its own.
 #[case(
     spec = "DDI0487 D19.2",
@@ -27,7 +30,7 @@ const RET: u32 = 0xd65f_03c0;
         cntkctl_el1: (CntkctlEl1::read, CntkctlEl1::write, 0x300),
     )
 )]
-fn system_register_stays(row: (fn() -> u64, fn(u64), u64)) -> Verdict {
+fn system_register_stays(row: Row) -> Verdict {
     let (read, write, value) = row;
     // The last processors have values of their own, as far as four bits reach.
     let own = |cpu: Cpu| value + cpu.0 as u64 % 4;
