@@ -1,13 +1,14 @@
 //! Help from whoever supervises the hypervisor: requests over the console.
 //!
 //! The guest prints `# service N words` and reads `N ok words` or `N error words` from the
-//! console's input. (Assay's own VMM has a faster way, the doorbell.) Which services there are
+//! console's input. Assay's own VMM has a faster way, the doorbell ([`crate::service`]). Which services there are
 //! stands on the command line; a case names the need and is skipped where it is not met.
 
 use crate::arch::{cpu, platform};
 use crate::case::{Failure, Stop};
 use crate::cpus::{self, Cpu};
 use crate::line;
+use crate::service;
 use crate::time;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -47,6 +48,11 @@ pub fn ask(words: &str) -> Result<String, Refused> {
 
 /// As [`ask`], and does `meanwhile` again and again until the answer is there.
 pub fn ask_while(words: &str, mut meanwhile: impl FnMut()) -> Result<String, Refused> {
+    // Assay's own VMM saves and restores by its doorbell.
+    if words == SAVE_RESTORE && service::has_doorbell() {
+        let done = service::rebuild().map_err(|why| Refused(format!("{why:?}")));
+        return done.map(|()| String::new());
+    }
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
     platform::console_listen(true);

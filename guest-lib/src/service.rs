@@ -50,6 +50,11 @@ fn doorbell() -> Option<u16> {
     u16::from_str_radix(cmdline::value(wire::DOORBELL_KEY)?, 16).ok()
 }
 
+/// Whether this host has a doorbell.
+pub fn has_doorbell() -> bool {
+    doorbell().is_some()
+}
+
 /// Makes a call and returns its results.
 pub fn call(call: Call, args: &[u64]) -> Result<[u64; 6], ServiceError> {
     let mut request = Request {
