@@ -59,12 +59,13 @@ impl Auto {
 
 /// Whether a unit whose cases have these needs is better off on a KVM that has `kvm_has`.
 fn prefers_kvm(needs: &[&str], kvm_is_fast: bool, kvm_has: &[String]) -> bool {
-    let only_kvm = |need: &&str| {
-        need.strip_prefix("service.")
-            .is_some_and(|s| s != "migrate")
-            && kvm_has.iter().any(|h| h == need)
-    };
-    if needs.iter().any(only_kvm) {
+    let service = |need: &&str| need.starts_with("service.");
+    let has = |need: &&str| kvm_has.iter().any(|h| h == need);
+    // A machine that moves is one that QEMU moves, whatever else its unit asks for.
+    if needs.contains(&"service.migrate") && !has(&"service.migrate") {
+        return false;
+    }
+    if needs.iter().any(|need| service(need) && has(need)) {
         return true;
     }
     // What TCG emulates whatever the host is.

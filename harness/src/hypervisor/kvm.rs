@@ -8,6 +8,10 @@ use crate::vmm::{self, Found};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+/// The expectations of a KVM without hardware virtualization: its emulator deviates, whichever VMM
+/// drives it.
+pub const EMULATED_FILE: &str = "kvm-emulated";
+
 /// Memory of the largest machine, in MiB: the devices begin above.
 const MAX_MEMORY_MIB: u32 = 2048;
 
@@ -69,7 +73,7 @@ impl Hypervisor for Kvm {
         if self.in_hardware() {
             "kvm"
         } else {
-            "kvm-emulated"
+            EMULATED_FILE
         }
     }
 

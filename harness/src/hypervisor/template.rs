@@ -197,7 +197,7 @@ impl Hypervisor for Described {
     fn expectations(&self) -> &'static str {
         let on_kvm = super::vmms::ON_KVM.contains(&self.name);
         match on_kvm && !super::kvm::in_hardware() {
-            true => "kvm-emulated",
+            true => super::kvm::EMULATED_FILE,
             false => self.name,
         }
     }
