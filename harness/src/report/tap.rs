@@ -73,7 +73,7 @@ impl<W: Write> Tap<W> {
         }
         values
             .iter()
-            .try_for_each(|v| writeln!(self.out, "    - {}", quoted(v)))
+            .try_for_each(|v| writeln!(self.out, "    - {}", item(v)))
     }
 }
 
@@ -92,6 +92,12 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// The same as an item of a list. Perl's YAMLish takes a colon and a space there for the end of a
+/// key, inside a string too, so the colon is written as an escape.
+fn item(text: &str) -> String {
+    quoted(text).replace(": ", "\\x3a ")
 }
 
 impl<W: Write> Report for Tap<W> {
@@ -134,7 +140,12 @@ impl<W: Write> Report for Tap<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{item, quoted};
+
+    #[test]
+    fn list_items_hold_no_key() {
+        assert_eq!(item("a: b:c"), "\"a\\x3a b:c\"");
+    }
 
     #[test]
     fn strings_are_safe_in_yaml() {
