@@ -9,6 +9,8 @@
 # Each command that changes this machine is printed before it runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+# Payloads, runs and this script's own program are looked for there.
+export CARGO_TARGET_DIR=$PWD/target
 
 targets=(x86_64-unknown-none aarch64-unknown-none-softfloat s390x-unknown-linux-gnu)
 qemus=(qemu-system-x86_64 qemu-system-aarch64 qemu-system-s390x)
