@@ -14,6 +14,11 @@ use wait_timeout::ChildExt;
 const STDERR_LINES: usize = 8;
 /// Bytes of standard error that are looked at.
 const STDERR_BYTES: usize = 64 << 10;
+/// A rest after a short read. Some consoles write byte by byte, and a reader that wakes up for
+/// each of them slows the guest; what comes in this time is read in one go.
+const REST: Duration = Duration::from_micros(500);
+/// A read of fewer bytes is short.
+const SHORT: usize = 4096;
 
 /// A program and its arguments, ready to run or to be copied into a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +82,7 @@ pub struct Machine {
     stderr: Vec<u8>,
     stdout_open: bool,
     stderr_open: bool,
+    rest: bool,
 }
 
 /// What waiting for output came to.
@@ -110,6 +116,7 @@ impl Machine {
             stderr: Vec::new(),
             stdout_open: true,
             stderr_open: true,
+            rest: false,
         })
     }
 
@@ -117,6 +124,9 @@ impl Machine {
     pub fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<Output> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let until = Instant::now() + limit;
+        if std::mem::take(&mut self.rest) {
+            std::thread::sleep(REST.min(limit));
+        }
         loop {
             if !self.stdout_open {
                 return Ok(Output::Closed);
@@ -149,7 +159,10 @@ impl Machine {
             if out_ready && let Some(out) = self.child.stdout.as_mut() {
                 match out.read(buffer)? {
                     0 => self.stdout_open = false,
-                    n => return Ok(Output::Bytes(n)),
+                    n => {
+                        self.rest = n < SHORT;
+                        return Ok(Output::Bytes(n));
+                    }
                 }
             }
         }
