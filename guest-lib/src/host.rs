@@ -61,8 +61,11 @@ pub fn ask_while(words: &str, mut meanwhile: impl FnMut()) -> Result<String, Ref
     let mut text = String::new();
     let result = loop {
         meanwhile();
-        // Polling a device at full speed would slow down the host that is to answer.
-        for _ in 0..200 {
+        // Each poll takes the lock under which the host works on its answer. No clock is read in
+        // between, for that may take the same lock, and the clock may stand still.
+        for i in 0..cpu::RELAXES_BETWEEN_POLLS {
+            // Where the hint is no instruction, an empty loop would vanish.
+            core::hint::black_box(i);
             cpu::relax();
         }
         let mut complete = false;

@@ -37,6 +37,23 @@ impl Job {
     pub fn ids(&self) -> Vec<String> {
         self.unit.numbers.iter().map(|n| self.unit.id(*n)).collect()
     }
+
+    /// Roughly how long it takes, in any unit: a case that asks its host for a service waits for
+    /// the host.
+    pub fn weight(&self) -> usize {
+        let service = |n: &usize| {
+            self.unit
+                .case(*n)
+                .needs
+                .iter()
+                .any(|need| need.starts_with("service."))
+        };
+        self.unit
+            .numbers
+            .iter()
+            .map(|n| if service(n) { 25 } else { 1 })
+            .sum()
+    }
 }
 
 /// All jobs, in plan order.

@@ -27,12 +27,23 @@ pub enum Progress<'a> {
 
 /// What jobs wait for.
 struct Room {
+    /// The place in the order of the job that starts next.
     next: usize,
     free: usize,
 }
 
 /// Runs a job and tells a listener the id of each case that starts.
 pub type Runner<'a> = dyn Fn(&Job, &dyn Fn(&str)) -> UnitReport + Sync + 'a;
+
+/// The order in which jobs start: the longest first, so that none of them runs on alone at the end.
+/// One at a time they keep the plan's order, for then nobody waits.
+fn order(plan: &Plan, total: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..plan.jobs.len()).collect();
+    if total > 1 {
+        order.sort_by_key(|job| std::cmp::Reverse(plan.jobs[*job].weight()));
+    }
+    order
+}
 
 /// Runs all jobs of `plan` by `run`. `watch` hears of progress, from many threads; `release` gets the
 /// report of each job, in plan order, on this thread.
@@ -50,6 +61,7 @@ pub fn schedule(
         Width::Cpus(_) => (plan.jobs[job].unit.unit.machine.cpus() as usize).clamp(1, total),
         Width::Machines(_) => 1,
     };
+    let order = order(plan, total);
     let room = Mutex::new(Room {
         next: 0,
         free: total,
@@ -62,19 +74,18 @@ pub fn schedule(
         loop {
             let job = {
                 let Ok(mut room) = room.lock() else { return };
-                loop {
-                    if room.next == plan.jobs.len() {
+                let job = loop {
+                    let Some(&job) = order.get(room.next) else {
                         return;
-                    }
-                    if room.free >= cost(room.next) {
-                        break;
+                    };
+                    if room.free >= cost(job) {
+                        break job;
                     }
                     room = match freed.wait(room) {
                         Ok(room) => room,
                         Err(_) => return,
                     };
-                }
-                let job = room.next;
+                };
                 room.next += 1;
                 room.free -= cost(job);
                 job

@@ -20,16 +20,26 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A running QEMU; dropping it ends it.
 pub struct Machine {
+    process: Process,
+    qmp: Qmp,
+}
+
+/// A QEMU that was started and not heard of yet; dropping it ends it.
+pub struct Spare {
+    process: Process,
+    socket: UnixStream,
+}
+
+struct Process {
     child: Child,
     stdin: ChildStdin,
     console: Receiver<Vec<u8>>,
-    qmp: Qmp,
     stderr: Arc<Mutex<String>>,
 }
 
-impl Machine {
+impl Spare {
     /// Starts `command`. With `incoming` it waits for a stream, which [`Machine::listen`] opens on
-    /// that socket.
+    /// that socket. It dies with this thread.
     pub fn start(command: &[OsString], incoming: Option<&UnixStream>) -> Result<Self, String> {
         let (program, args) = command.split_first().ok_or("no command")?;
         let (ours, theirs) = UnixStream::pair().map_err(|e| e.to_string())?;
@@ -84,21 +94,39 @@ impl Machine {
             }
         });
         let stdin = child.stdin.take().ok_or("no standard input")?;
-        let qmp = Qmp::new(ours).map_err(|e| {
-            let _ = child.kill();
-            let _ = child.wait();
-            let words = stderr.lock().map(|l| l.clone()).unwrap_or_default();
-            format!("{e} {words}")
-        })?;
-        Ok(Machine {
-            child,
-            stdin,
-            console,
-            qmp,
-            stderr,
+        Ok(Spare {
+            process: Process {
+                child,
+                stdin,
+                console,
+                stderr,
+            },
+            socket: ours,
         })
     }
 
+    /// Waits until its machine protocol answers.
+    pub fn ready(self) -> Result<Machine, String> {
+        let Spare { process, socket } = self;
+        match Qmp::new(socket) {
+            Ok(qmp) => Ok(Machine { process, qmp }),
+            Err(e) => {
+                let words = process.last_words().unwrap_or_default();
+                Err(format!("{e} {words}"))
+            }
+        }
+    }
+}
+
+impl Process {
+    /// The last line of its standard error.
+    fn last_words(&self) -> Option<String> {
+        let last = self.stderr.lock().ok()?.clone();
+        Some(last).filter(|l| !l.is_empty())
+    }
+}
+
+impl Machine {
     /// Lets the stream in that comes over `incoming`.
     pub fn listen(&mut self, incoming: UnixStream) -> Result<(), String> {
         // The number is the same in the child, which inherited it.
@@ -109,12 +137,12 @@ impl Machine {
 
     /// The next bytes of the console; none when it is closed.
     pub fn console(&mut self) -> Option<Vec<u8>> {
-        self.console.recv().ok()
+        self.process.console.recv().ok()
     }
 
     /// Types `text` on the console.
     pub fn type_in(&mut self, text: &str) -> Result<(), String> {
-        match self.stdin.write_all(text.as_bytes()) {
+        match self.process.stdin.write_all(text.as_bytes()) {
             // It ended meanwhile, and that is what its console will say.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             result => result.map_err(|e| format!("cannot answer: {e}")),
@@ -155,7 +183,7 @@ impl Machine {
 
     /// Why it ended, if it did.
     pub fn has_ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
+        let status = self.process.child.try_wait().ok()??;
         Some(match self.last_words() {
             Some(words) => format!("QEMU has ended ({status}): {words}"),
             None => format!("QEMU has ended ({status})"),
@@ -164,21 +192,20 @@ impl Machine {
 
     /// The last line of its standard error.
     pub fn last_words(&self) -> Option<String> {
-        let last = self.stderr.lock().ok()?.clone();
-        Some(last).filter(|l| !l.is_empty())
+        self.process.last_words()
     }
 
     /// Asks it to end.
     pub fn quit(&mut self) {
         let _ = self.qmp("quit", json!({}));
-        if !matches!(self.child.wait_timeout(GRACE), Ok(Some(_))) {
-            let _ = self.child.kill();
+        if !matches!(self.process.child.wait_timeout(GRACE), Ok(Some(_))) {
+            let _ = self.process.child.kill();
         }
     }
 
     /// Waits for its end; its exit status. A signal that ended it ends this process too.
     pub fn end(&mut self) -> Result<u8, String> {
-        let status = match self.child.wait_timeout(GRACE) {
+        let status = match self.process.child.wait_timeout(GRACE) {
             Ok(Some(status)) => status,
             Ok(None) => return Err("QEMU closed its console and did not end".into()),
             Err(e) => return Err(format!("cannot wait for QEMU: {e}")),
@@ -190,7 +217,7 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -20,7 +20,7 @@ pub mod stream;
 
 use crate::error::{Error, Result};
 use console::{Piece, Splitter};
-use machine::Machine;
+use machine::{Machine, Spare};
 use serde_json::json;
 use std::ffi::OsString;
 use std::io::{Read, Seek, Write};
@@ -64,10 +64,12 @@ pub struct Options {
 /// Runs QEMU to its end; the exit status is QEMU's.
 pub fn run(options: &Options) -> Result<u8> {
     let fail = |why: String| Error::usage(format!("supervise: {why}"));
-    let machine = Machine::start(&options.command, None).map_err(fail)?;
+    let first = Spare::start(&options.command, None).and_then(Spare::ready);
+    let machine = first.map_err(fail)?;
     let mut supervisor = Supervisor {
         command: options.command.clone(),
         machine,
+        next: None,
         filter: Arc::new(Mutex::new(Filter::new(options.sabotage.clone()))),
         splitter: Splitter::default(),
     };
@@ -78,8 +80,30 @@ struct Supervisor {
     command: Vec<OsString>,
     /// The one that the guest runs on.
     machine: Machine,
+    /// Where it goes next. A guest that moved once may do so again, and QEMU takes its time to start.
+    next: Option<Destination>,
     filter: Arc<Mutex<Filter>>,
     splitter: Splitter,
+}
+
+/// A QEMU that waits for a stream.
+struct Destination {
+    spare: Spare,
+    /// The socket that QEMU inherited, and the other end of it.
+    inside: UnixStream,
+    into: UnixStream,
+}
+
+impl Destination {
+    fn start(command: &[OsString]) -> std::result::Result<Self, String> {
+        let (into, inside) = UnixStream::pair().map_err(|e| e.to_string())?;
+        let spare = Spare::start(command, Some(&inside))?;
+        Ok(Destination {
+            spare,
+            inside,
+            into,
+        })
+    }
 }
 
 /// How a machine is moved.
@@ -147,6 +171,8 @@ impl Supervisor {
                 return Err(why);
             }
         };
+        // When it cannot be started now, the next move starts it, and says so.
+        self.next = Destination::start(&self.command).ok();
         let mut old = std::mem::replace(&mut self.machine, next);
         old.quit();
         // What the guest said before it left. It asked, and waits: that is no request.
@@ -159,8 +185,15 @@ impl Supervisor {
     fn move_away(&mut self, how: How) -> std::result::Result<(Machine, String), String> {
         let there = |why: String| format!("the destination: {why}");
         let (out, from) = UnixStream::pair().map_err(|e| e.to_string())?;
-        let (into, inside) = UnixStream::pair().map_err(|e| e.to_string())?;
-        let mut next = Machine::start(&self.command, Some(&inside)).map_err(there)?;
+        let Destination {
+            spare,
+            inside,
+            into,
+        } = match self.next.take() {
+            Some(next) => next,
+            None => Destination::start(&self.command).map_err(there)?,
+        };
+        let mut next = spare.ready().map_err(there)?;
         let postcopy = json!({"capabilities":
             [{"capability": "postcopy-ram", "state": how == How::Postcopy}]});
         self.machine

@@ -3,6 +3,10 @@
 use super::smp;
 use core::arch::asm;
 
+/// How many pauses there are between two looks at a device: some hundred microseconds on an
+/// emulator.
+pub(crate) const RELAXES_BETWEEN_POLLS: u32 = 50_000;
+
 /// A pause in a spin loop.
 #[inline(always)]
 pub fn relax() {

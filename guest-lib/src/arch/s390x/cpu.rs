@@ -61,6 +61,10 @@ fn answers_on_frame(operate: impl Fn(u64) -> Result<Ran, Fault>) -> bool {
     operate(frame.address()).is_ok()
 }
 
+/// How many pauses there are between two looks at a device: some hundred microseconds on an
+/// emulator.
+pub(crate) const RELAXES_BETWEEN_POLLS: u32 = 20_000;
+
 /// A pause in a spin loop.
 #[inline]
 pub fn relax() {

@@ -3,6 +3,10 @@
 use crate::fault::{self, Fault};
 use core::arch::asm;
 
+/// How many pauses there are between two looks at a device: some hundred microseconds on an
+/// emulator.
+pub(crate) const RELAXES_BETWEEN_POLLS: u32 = 500;
+
 /// PAUSE.
 pub fn relax() {
     core::hint::spin_loop();

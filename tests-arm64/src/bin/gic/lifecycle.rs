@@ -11,9 +11,10 @@ use guest_lib::prelude::*;
 
 const SPI: Intid = Intid::spi(40);
 
-/// Waits until the processor sees an interrupt, and acknowledges it.
+/// Waits until the processor sees an interrupt, and acknowledges it. This processor raised it, and
+/// looks once more after the wait, so a preempted machine is no late one.
 fn take(gic: &Gic) -> Iar {
-    time::wait_until(time::ms(1000), || IsrEl1::read() & 0xc0 != 0);
+    time::wait_until(time::ms(250), || IsrEl1::read() & 0xc0 != 0);
     gic.acknowledge()
 }
 

@@ -12,7 +12,7 @@ use guest_lib::prelude::*;
 fn armed(gic: &Gicv3, timer: Timer, request: &str) -> Verdict {
     let intid = timer.intid()?;
     gic.set_enabled(intid, true);
-    let deadline = timer.count() + time::ticks(time::ms(1500));
+    let deadline = timer.count() + time::ticks(time::ms(500));
     timer.set_deadline(deadline);
     timer.set_control(TimerControl::ENABLE);
     expect!(gic.acknowledge().is_spurious(), "it fires when it is armed")?;
