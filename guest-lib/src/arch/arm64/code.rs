@@ -136,8 +136,21 @@ pub fn observed(words: &[u32], registers: &probe::Registers) -> probe::Registers
 /// Makes words written at `address` visible to instruction fetch of this processor and the others, with
 /// no more maintenance than CTR_EL0.{IDC, DIC} ask for. Works at EL0 too, where that is allowed.
 pub fn publish(address: u64, length: u64) {
+    publish_by(super::registers::CtrEl0::read(), address, length);
+}
+
+/// CTR_EL0, with IDC set also where CLIDR_EL1 says that data needs no clean for instruction fetch.
+/// EL0 cannot read CLIDR_EL1.
+pub fn least_maintenance() -> u64 {
+    let clidr = super::registers::ClidrEl1::read();
+    let (inner, coherency, unification) = (clidr >> 21 & 7, clidr >> 24 & 7, clidr >> 27 & 7);
+    let clean = coherency == 0 || inner == 0 && unification == 0;
+    super::registers::CtrEl0::read() | u64::from(clean) << 28
+}
+
+/// As [`publish`], with the maintenance that `cache_type` asks for in the format of CTR_EL0.
+pub fn publish_by(cache_type: u64, address: u64, length: u64) {
     use core::arch::asm;
-    let cache_type = super::registers::CtrEl0::read();
     let lines = |shift: u32| {
         let line = 4u64 << (cache_type >> shift & 0xf);
         (address & !(line - 1)..address + length).step_by(line as usize)

@@ -91,25 +91,6 @@ pub fn sync_code(address: usize, length: usize) {
     };
 }
 
-/// Makes one freshly written line of instructions visible to this processor, with the maintenance that
-/// CTR_EL0.{IDC, DIC} and CLIDR_EL1 ask for and no more.
-pub fn sync_code_as_ctr_asks(address: usize) {
-    use super::registers::{ClidrEl1, CtrEl0};
-    let (ctr, clidr) = (CtrEl0::read(), ClidrEl1::read());
-    let to_memory = clidr >> 24 & 7 == 0 || clidr >> 21 & 7 == 0 && clidr >> 27 & 7 == 0;
-    // SAFETY: S2, S5; maintenance changes no data.
-    unsafe {
-        if ctr >> 28 & 1 == 0 && !to_memory {
-            asm!("dc cvau, {}", in(reg) address, options(nostack, preserves_flags));
-        }
-        asm!("dsb ish", options(nostack, preserves_flags));
-        if ctr >> 29 & 1 == 0 {
-            asm!("ic ivau, {}", in(reg) address, options(nostack, preserves_flags));
-        }
-        asm!("dsb ish", "isb", options(nostack, preserves_flags));
-    }
-}
-
 /// Calls `found` with the return addresses of the callers, nearest first.
 pub fn backtrace(mut found: impl FnMut(usize)) {
     let mut frame: usize;

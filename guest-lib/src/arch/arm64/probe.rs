@@ -64,30 +64,14 @@ probes! {
     LOAD32 arm64_probe_load32 "ldr w0, [x0]";
     /// LDRSB X0, [X0].
     LOAD_SIGNED8 arm64_probe_ldrsb "ldrsb x0, [x0]";
-    /// LDRH W0, [X0].
-    LOAD16 arm64_probe_ldrh "ldrh w0, [x0]";
     /// STR X1, [X0].
     STORE arm64_probe_store "str x1, [x0]";
     /// STRB W1, [X0].
     STORE8 arm64_probe_store8 "strb w1, [x0]";
-    /// LDXR W0, [X0].
-    LOAD_EXCLUSIVE arm64_probe_ldxr "ldxr w0, [x0]";
     /// DC ZVA, X0.
     ZERO arm64_probe_zva "dc zva, x0";
-    /// DC CVAC, X0.
-    CLEAN arm64_probe_cvac "dc cvac, x0";
-    /// IC IALLU.
-    INVALIDATE_CODE arm64_probe_iallu "ic iallu";
     /// BR X0.
     JUMP arm64_probe_jump "br x0";
-    /// FMOV D0, X0.
-    FLOAT arm64_probe_float "fmov d0, x0";
-    /// WFI.
-    WFI arm64_probe_wfi "wfi";
-    /// MSR DAIFSET, #2.
-    MASK arm64_probe_mask "msr daifset, #2";
-    /// MRS X0, CTR_EL0.
-    CACHE_TYPE arm64_probe_ctr "mrs x0, ctr_el0";
     /// MRS X0, CNTVCT_EL0.
     VIRTUAL_COUNT arm64_probe_cntvct "mrs x0, cntvct_el0";
     /// MRS X0, CNTV_CTL_EL0.
@@ -96,15 +80,8 @@ probes! {
     PHYSICAL_TIMER arm64_probe_cntp "mrs x0, cntp_ctl_el0";
     /// MRS X0, CNTPCT_EL0.
     PHYSICAL_COUNT arm64_probe_cntpct "mrs x0, cntpct_el0";
-    /// MRS X0, MIDR_EL1.
-    MIDR arm64_probe_midr "mrs x0, midr_el1";
     /// Nothing but NOPs; steps and breakpoints go here.
     NOPS arm64_probe_nops "nop\nnop\nnop\nnop";
-    /// SVC #123 and NOPs.
-    SVC_NOPS arm64_probe_svc_nops "svc #123\nnop\nnop";
-    /// An undefined instruction with SP_EL0 as the stack pointer. The stack pointer is put back by
-    /// the recovery.
-    UNDEFINED_SP0 arm64_probe_sp0 "msr SPSel, #0\nmrs x0, S3_6_C1_C0_0";
 }
 
 /// Every register that an instruction could touch by mistake.

@@ -242,10 +242,6 @@ read_only_registers! {
     IdAa64mmfr3El1 = "S3_0_C0_C7_3";
     /// Memory model features 4.
     IdAa64mmfr4El1 = "S3_0_C0_C7_4";
-    /// The last encoding of the space of AArch64 identification registers: reserved, reads as zero.
-    IdAa64Reserved = "S3_0_C0_C7_7";
-    /// A reserved encoding among the AArch64 feature registers: reads as zero.
-    IdAa64pfrReserved = "S3_0_C0_C4_7";
     /// AArch32 processor features 0.
     IdPfr0El1 = "id_pfr0_el1";
     /// AArch32 processor features 1.
@@ -286,8 +282,6 @@ read_only_registers! {
     ClidrEl1 = "clidr_el1";
     /// Geometry of the cache that CSSELR_EL1 selects.
     CcsidrEl1 = "ccsidr_el1";
-    /// FEAT_CCIDX: further geometry.
-    Ccsidr2El1 = "S3_1_C0_C0_2";
     /// Virtual counter.
     CntvctEl0 = "cntvct_el0";
     /// Physical counter.
@@ -298,24 +292,11 @@ read_only_registers! {
     IsrEl1 = "isr_el1";
     /// Exception level, in bits 3:2.
     CurrentEl = "CurrentEL";
-    /// System control of EL3: undefined at EL2 and below.
-    SctlrEl3 = "S3_6_C1_C0_0";
-    /// An implementation defined register that no processor here has.
-    ImplementationDefined = "S3_0_C15_C15_7";
-    /// A multiple tag ID register (FEAT_MTE2).
-    GmidEl1 = "S3_1_C0_C0_4";
-    /// A streaming mode identification register (FEAT_SME).
-    SmidrEl1 = "S3_1_C0_C0_6";
 }
 
 /// Bytes in the smallest data cache line (CTR_EL0.DminLine).
 pub fn data_line() -> usize {
     4 << field(CtrEl0::read(), 16)
-}
-
-/// Bytes in the smallest instruction cache line (CTR_EL0.IminLine).
-pub fn instruction_line() -> usize {
-    4 << field(CtrEl0::read(), 0)
 }
 
 /// Counter first made to wait for all earlier instructions: CNTVCT_EL0.

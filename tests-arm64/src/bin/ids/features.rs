@@ -6,6 +6,7 @@
 
 use guest_lib::arch::code::{self, Code};
 use guest_lib::arch::enter::{State, enter};
+use guest_lib::arch::snippets;
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
 
@@ -79,6 +80,8 @@ type Row = (u32, u32, u32, u64, u32);
         dit: (4, 0, 48, 1, 0xd503_405f),
         // msr ssbs, #0
         ssbs: (4, 1, 4, 2, 0xd503_403f),
+        // msr tco, #0
+        mte: (4, 1, 8, 1, 0xd503_409f),
         // msr pan, #0
         pan: (7, 1, 20, 1, 0xd500_409f),
         // msr uao, #0
@@ -104,6 +107,15 @@ fn instruction_is_as_advertised(row: Row) -> Verdict {
     };
     expect_eq!(frame.fault(), expected, "field value {value}")?;
     expect_eq!(frame.elr, code.address() + if advertised { 8 } else { 0 })
+}
+
+/// Floating point runs when it is announced, and is refused when it is not.
+#[case(spec = "DDI0487 D24.2 ID_AA64PFR0_EL1")]
+fn floating_point_is_as_advertised() -> Verdict {
+    let advertised = code::Register(3, 0, 0, 4, 0).read() >> 16 & 0xf != 15;
+    let code = Code::new(snippets::FLOAT_SVC.words());
+    let frame = enter(&State::here(code.address()));
+    expect_eq!(frame.fault() == Fault::svc(1), advertised, "FMOV D0, X0")
 }
 
 /// Pointer authentication is there with any of its algorithms, and undefined without.

@@ -5,7 +5,8 @@
 //! fifty-six kills a guest that asks; one that fills them differently per processor confuses it.
 
 use guest_lib::arch::code::{Code, RET, Register};
-use guest_lib::arch::registers::{MidrEl1, MpidrEl1};
+use guest_lib::arch::registers::{IdAa64mmfr0El1, IdAa64pfr0El1, MidrEl1, MpidrEl1, field};
+use guest_lib::arch::{psci, smp};
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
 
@@ -119,6 +120,23 @@ fn affinities_are_unique() -> Verdict {
     seen.sort_unstable();
     seen.dedup();
     expect_eq!(seen.len(), count)
+}
+
+/// MPIDR_EL1 of every processor is the one that the device tree lists.
+#[case(spec = "DDI0487 D24.2 MPIDR_EL1")]
+fn mpidr_is_that_of_the_tree() -> Verdict {
+    for (cpu, value) in cpus::on_all(|_| MpidrEl1::read())?.into_iter().enumerate() {
+        expect_eq!(value & psci::AFFINITY, smp::mpidr(cpu), "CPU {cpu}")?;
+    }
+    Ok(())
+}
+
+/// What this code runs on is announced: the level of entry, and pages of 4 KiB.
+#[case(spec = "DDI0487 D24.2 ID_AA64PFR0_EL1")]
+fn what_runs_is_announced() -> Verdict {
+    let el2 = field(IdAa64pfr0El1::read(), 8);
+    expect!(el2 != 0 || arch::cpu::entry_el() < 2, "EL2 is {el2}")?;
+    expect_ne!(field(IdAa64mmfr0El1::read(), 28), 15, "TGran4")
 }
 
 /// MIDR_EL1 refers to the feature registers.

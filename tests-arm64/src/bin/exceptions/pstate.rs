@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use guest_lib::arch::code::{self, Code, Register};
 use guest_lib::arch::enter::{State, enter};
 use guest_lib::arch::fault::Frame;
-use guest_lib::arch::pstate as now;
-use guest_lib::arch::registers::{Pstate, SctlrEl1};
+use guest_lib::arch::registers::{Pstate, SctlrEl1, set_dit, set_pan, set_ssbs, set_tco, set_uao};
+use guest_lib::arch::{probe, pstate as now};
 use guest_lib::prelude::*;
 
 /// SCTLR_EL1 as it was, at the end.
@@ -238,4 +238,34 @@ fn spsr_keeps_all_bits_together(level: Level) -> Verdict {
         expect_eq!(enter(&state).spsr, state.spsr)?;
     }
     Ok(())
+}
+
+/// SPSR has the bit that an MSR set just before, and not the one that an MSR cleared.
+#[case(
+    spec = "DDI0487 D1.5",
+    rows(
+        pan: ("arm64.pan", set_pan, Pstate::PAN),
+        uao: ("arm64.uao", set_uao, Pstate::UAO),
+        dit: ("arm64.dit", set_dit, Pstate::DIT),
+        ssbs: ("arm64.ssbs", set_ssbs, Pstate::SSBS),
+        tco: ("arm64.mte", set_tco, Pstate::TCO)
+    )
+)]
+fn spsr_keeps_what_msr_set(row: (&'static str, fn(bool), Pstate)) -> Verdict {
+    let (need, set, bit) = row;
+    if !arch::has(need) {
+        return skip(need);
+    }
+    let spsr_with = |on| -> Result<Pstate, Stop> {
+        fault::forget();
+        let caught = fault::catch(|| {
+            set(on);
+            probe::SVC.run(0, 0)
+        });
+        set(false);
+        expect_eq!(caught, Err(Fault::svc(123)))?;
+        Ok(Pstate::from_bits_retain(fault::details().spsr) & bit)
+    };
+    expect_eq!(spsr_with(true)?, bit, "set")?;
+    expect_eq!(spsr_with(false)?, Pstate::empty(), "clear")
 }

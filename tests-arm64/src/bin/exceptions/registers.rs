@@ -122,3 +122,27 @@ fn read_only_registers_refuse_writes(register: Register) -> Verdict {
     fault::catch(|| register.read())?;
     Ok(())
 }
+
+/// An implementation defined register that is not there is undefined, or trapped by its own class.
+#[case(
+    spec = "DDI0487 D23.3",
+    rows(c11: Register(3, 0, 11, 15, 7), c15: Register(3, 0, 15, 15, 7))
+)]
+fn implementation_defined_register_is_refused_or_read(register: Register) -> Verdict {
+    let code = Code::new(&[register.mrs(3), code::svc(1)]);
+    for level in [Level::Here, Level::User] {
+        let frame = enter(&level.state(&code));
+        let trapped = Fault::new(fault::ec::SYSTEM, register.iss(3, true));
+        if frame.fault() == Fault::svc(1) {
+            note!("the register exists");
+            continue;
+        }
+        expect!(
+            [Fault::UNDEFINED, trapped].contains(&frame.fault()),
+            "{:?}",
+            frame.fault()
+        )?;
+        expect_eq!(frame.elr, code.address(), "ELR")?;
+    }
+    Ok(())
+}

@@ -10,14 +10,14 @@ use crate::level::{Level, expect_exact, expect_frame};
 use guest_lib::arch::code::{self, Code, NOP, Register};
 use guest_lib::arch::enter::enter;
 use guest_lib::arch::fault::ec;
-use guest_lib::arch::gic::Gic;
-use guest_lib::arch::registers::{SctlrEl1, TimerControl};
-use guest_lib::arch::snippets::{self, Snippet};
-use guest_lib::arch::timer::Timers;
+use guest_lib::arch::probe::{Instruction, Registers, observed};
+use guest_lib::arch::snippets;
 use guest_lib::prelude::*;
 
 const SCTLR_EL3: Register = Register(3, 6, 1, 0, 0);
 const CTR_EL0: Register = Register(3, 3, 0, 0, 1);
+/// UDF #0.
+const UDF: u32 = 0;
 
 /// An undefined instruction arrives at its own address with class 0 and no detail, and changes nothing.
 #[case(
@@ -25,8 +25,10 @@ const CTR_EL0: Register = Register(3, 3, 0, 0, 1);
     rows(el1: Level::Here, sp0: Level::HereSp0, el0: Level::User)
 )]
 fn undefined_instruction_is_exact(level: Level) -> Verdict {
-    let code = Code::new(&[SCTLR_EL3.mrs(0), code::svc(1)]);
+    let code = Code::new(&[UDF, code::svc(1)]);
     let state = level.state(&code);
+    expect_exact(&state, level, Fault::UNDEFINED, code.address())?;
+    code.patch(0, SCTLR_EL3.mrs(0));
     expect_exact(&state, level, Fault::UNDEFINED, code.address())?;
     // The same place with a register that there is.
     code.patch(0, CTR_EL0.mrs(0));
@@ -47,6 +49,24 @@ fn svc_is_exact(level: Level) -> Verdict {
         expect_exact(&state, level, Fault::svc(imm), code.address() + 8)?;
     }
     Ok(())
+}
+
+/// x0 to x30, SP, NZCV and the FP registers survive an exception that is handled.
+#[case(
+    spec = "DDI0487 D1.4",
+    needs("arm64.fp"),
+    rows(svc: (Instruction::Svc, 0), undefined: (Instruction::Undefined, 4))
+)]
+fn registers_survive(row: (Instruction, u64)) -> Verdict {
+    let (instruction, skip) = row;
+    let mut before = Registers::pattern();
+    let resume = |frame: &mut fault::Frame| {
+        frame.elr += skip;
+        true
+    };
+    let after = fault::with_hook(resume, || observed(instruction, &before));
+    before.tpidr_el0 = after.tpidr_el0;
+    expect_eq!(after, before)
 }
 
 /// Returning with PSTATE.IL set gives an Illegal Execution state exception at the target, before it runs.
@@ -129,97 +149,6 @@ fn misaligned_sp_is_refused(level: Level) -> Verdict {
         expect_frame(&frame, level, &state, code.address())?;
     }
     Ok(())
-}
-
-/// A trapped floating-point instruction arrives with its own class, at its own address.
-#[case(
-    spec = "DDI0487 D24.2 CPACR_EL1",
-    needs("arm64.fp"),
-    rows(el1: Level::Here, el0: Level::User)
-)]
-fn floating_point_traps_by_cpacr(level: Level) -> Verdict {
-    use guest_lib::arch::registers::CpacrEl1;
-    let before = CpacrEl1::read();
-    let code = Code::new(snippets::FLOAT_SVC.words());
-    let state = level.state(&code);
-    let open = enter(&state).fault();
-    CpacrEl1::write(before & !(3 << 20));
-    let frame = enter(&state);
-    // FPEN = 0b01 closes EL0 only.
-    CpacrEl1::write(before & !(3 << 20) | 1 << 20);
-    let half = enter(&state).fault();
-    CpacrEl1::write(before);
-    // CV = 1 and COND = 0b1110, as for every A64 instruction.
-    let trap = Fault::new(ec::FP, 1 << 24 | 0xe << 20);
-    expect_eq!(open, Fault::svc(1), "FPEN = 3")?;
-    expect_eq!(frame.fault(), trap, "FPEN = 0")?;
-    expect_frame(&frame, level, &state, code.address())?;
-    let expected = if level == Level::User {
-        trap
-    } else {
-        Fault::svc(1)
-    };
-    expect_eq!(half, expected, "FPEN = 1")
-}
-
-/// While SCTLR_EL1.{nTWI, nTWE} are 0, WFI and WFE of EL0 may pass at once, but never wait: they trap.
-#[case(
-    spec = "DDI0487 D24.2 SCTLR_EL1",
-    rows(
-        wfi: (16, 0, snippets::WFI_SVC, 0),
-        wfe: (18, 1, snippets::WFE_COLD_SVC, 8)
-    )
-)]
-fn el0_may_not_wait(gic: &mut Gic, timers: &mut Timers, row: (u32, u64, Snippet, u64)) -> Verdict {
-    let (bit, which, snippet, offset) = row;
-    let code = Code::new(snippet.words());
-    let state = Level::User.state(&code);
-    let before = SctlrEl1::read();
-    // What would end the wait, so that the case ends too.
-    gic.set_enabled(timers.phys.intid()?, true);
-    let late = timers.phys.count() + time::ticks(time::ms(1000));
-    timers.phys.set_deadline(late);
-    timers.phys.set_control(TimerControl::ENABLE);
-    SctlrEl1::write(before & !(1 << bit));
-    let frame = enter(&state);
-    SctlrEl1::write(before);
-    timers.phys.stop();
-    if frame.fault() == Fault::svc(1) {
-        note!("the instruction passed without waiting");
-        return expect!(timers.phys.count() < late, "EL0 waited for the timer");
-    }
-    expect_eq!(frame.fault().ec(), ec::WFX)?;
-    expect_eq!(frame.fault().iss() & 3, which, "TI")?;
-    expect_eq!(frame.fault().iss() >> 20, 0x1e, "CV and COND")?;
-    expect_frame(&frame, Level::User, &state, code.address() + offset)
-}
-
-/// WFI of EL0 waits and goes on behind itself while SCTLR_EL1.nTWI is 1; a WFE with its event passes.
-#[case(
-    spec = "DDI0487 D1.7",
-    rows(wfi: (16, snippets::WFI_SVC, true), wfe: (18, snippets::WFE_SVC, false))
-)]
-fn el0_may_wait_when_allowed(
-    gic: &mut Gic,
-    timers: &mut Timers,
-    row: (u32, Snippet, bool),
-) -> Verdict {
-    let (bit, snippet, allow) = row;
-    let code = Code::new(snippet.words());
-    let state = Level::User.state(&code);
-    let before = SctlrEl1::read();
-    gic.set_enabled(timers.phys.intid()?, true);
-    timers
-        .phys
-        .set_deadline(timers.phys.count() + time::ticks(time::ms(2)));
-    timers.phys.set_control(TimerControl::ENABLE);
-    SctlrEl1::write(before & !(1 << bit) | u64::from(allow) << bit);
-    let frame = enter(&state);
-    SctlrEl1::write(before);
-    timers.phys.stop();
-    let behind = code.address() + snippet.words().len() as u64 * 4;
-    expect_eq!(frame.fault(), Fault::svc(1))?;
-    expect_frame(&frame, Level::User, &state, behind)
 }
 
 /// After a thousand exceptions of other kinds, ESR and FAR describe the last one only.

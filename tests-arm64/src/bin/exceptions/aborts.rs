@@ -5,8 +5,8 @@
 //! one of the two, by hand, and then class, status, FAR, WnR and ELR must fit the access, at whichever
 //! level it was made. Alignment and cache maintenance faults have details of their own.
 
-use crate::level::{Level, expect_frame};
-use guest_lib::arch::code::Code;
+use crate::level::{Level, expect_exact, expect_frame};
+use guest_lib::arch::code::{self, Code};
 use guest_lib::arch::enter::{State, enter};
 use guest_lib::arch::fault::{Frame, ec};
 use guest_lib::arch::paging::{PRIVATE, Space, bits, flush};
@@ -17,6 +17,10 @@ use guest_lib::prelude::*;
 const AT: u64 = PRIVATE + 0x40_0000_0000;
 /// Status: synchronous external abort, not on a table walk.
 const EXTERNAL: u64 = 0x10;
+/// Status: translation fault of level 3.
+const TRANSLATION: u64 = 0x07;
+/// Status: permission fault of level 3.
+const PERMISSION: u64 = 0x0f;
 /// Status: alignment fault.
 const ALIGNMENT: u64 = 0x21;
 const WRITE: u64 = 1 << 6;
@@ -47,11 +51,16 @@ fn space(level: Level, raw: u64) -> Space {
 
 fn run(snippet: Snippet, level: Level, space: &Space, address: u64) -> (State, Frame, u64) {
     let code = Code::new(snippet.words());
-    let mut state = level.state(&code);
+    let (state, frame) = run_code(&code, level, space, address);
+    (state, frame, code.address())
+}
+
+fn run_code(code: &Code, level: Level, space: &Space, address: u64) -> (State, Frame) {
+    let mut state = level.state(code);
     state.x[1] = address;
     state.ttbr0 = space.ttbr0();
     let frame = enter(&state);
-    (state, frame, code.address())
+    (state, frame)
 }
 
 /// A data access to a hole ends, and if in an abort, then in an exact one.
@@ -114,7 +123,7 @@ fn fetch_from_a_hole_is_exact(level: Level) -> Verdict {
     }
     expect_frame(&frame, level, &called, AT)?;
     // The same call where there is code.
-    let target = Code::new(&[guest_lib::arch::code::RET]);
+    let target = Code::new(&[code::RET]);
     let full = space(level, target.address() | bits::PAGE);
     expect_eq!(
         run(snippets::CALL_SVC, level, &full, AT).1.fault(),
@@ -144,23 +153,71 @@ fn table_in_a_hole_is_exact(level: Level) -> Verdict {
     expect_frame(&frame, level, &state, code)
 }
 
-/// A stage 1 abort has nothing in its ISS but status and direction: no syndrome of the access.
-#[case(spec = "DDI0487 D24.2 ESR_EL1", rows(el1: Level::Here, el0: Level::User))]
-fn stage_1_aborts_have_no_access_syndrome(level: Level) -> Verdict {
-    let data = Frames::new(1);
-    let none = space(level, 0);
-    let read_only = space(level, data.address() | bits::PAGE | bits::READ_ONLY);
-    let class = level.class(ec::DATA_ABORT_LOWER);
-    let (_, frame, _) = run(snippets::LOAD_SVC, level, &none, AT + 8);
-    expect_eq!(frame.fault(), Fault::new(class, 0x07))?;
-    expect_eq!(frame.far, AT + 8)?;
-    let (_, frame, _) = run(snippets::STORE_SVC, level, &read_only, AT + 16);
-    expect_eq!(frame.fault(), Fault::new(class, 0x0f | WRITE))?;
-    expect_eq!(frame.far, AT + 16)?;
-    expect_eq!(
-        run(snippets::LOAD_SVC, level, &read_only, AT).1.fault(),
-        Fault::svc(1)
+/// A stage 1 abort has nothing in its ISS but status and direction, whatever the form of the access: no
+/// syndrome of the access.
+#[case(
+    spec = "DDI0487 D24.2 ESR_EL1",
+    rows(
+        load: (Level::Here, snippets::LDR_X, 0),
+        load_half: (Level::Here, snippets::LDRH, 0),
+        load_signed_byte: (Level::Here, snippets::LDRSB_X, 0),
+        store: (Level::Here, snippets::STR_X, WRITE),
+        store_byte: (Level::Here, snippets::STRB, WRITE),
+        load_el0: (Level::User, snippets::LDR_X, 0),
+        load_signed_byte_el0: (Level::User, snippets::LDRSB_X, 0),
+        store_el0: (Level::User, snippets::STR_X, WRITE)
     )
+)]
+fn stage_1_aborts_have_no_access_syndrome(row: (Level, Snippet, u64)) -> Verdict {
+    let (level, snippet, write) = row;
+    let code = Code::new(&[snippet.words()[0], code::svc(1)]);
+    let class = level.class(ec::DATA_ABORT_LOWER);
+    let data = Frames::new(1);
+    let page = data.address() | bits::PAGE;
+    let refused = |raw: u64, status: u64| {
+        let (state, frame) = run_code(&code, level, &space(level, raw), AT + 8);
+        expect_eq!(frame.fault(), Fault::new(class, status | write))?;
+        expect_eq!(frame.far, AT + 8, "FAR")?;
+        expect_frame(&frame, level, &state, code.address())
+    };
+    refused(0, TRANSLATION)?;
+    let (_, frame) = run_code(&code, level, &space(level, page), AT + 8);
+    expect_eq!(frame.fault(), Fault::svc(1), "with a page")?;
+    if write == 0 {
+        return Ok(());
+    }
+    refused(page | bits::READ_ONLY, PERMISSION)
+}
+
+/// A fetch from a page that is not mapped, or not executable, aborts at its target.
+#[case(
+    spec = "DDI0487 D8.15",
+    rows(
+        unmapped: (0, TRANSLATION),
+        never_executed: (bits::PAGE | bits::PXN | bits::UXN, PERMISSION)
+    )
+)]
+fn refused_fetch_is_exact(row: (u64, u64)) -> Verdict {
+    let (flags, status) = row;
+    let target = Code::new(&[code::svc(1)]);
+    for level in [Level::Here, Level::HereSp0, Level::User] {
+        let raw = if flags == 0 {
+            0
+        } else {
+            target.address() | flags
+        };
+        let closed = space(level, raw);
+        let mut state = level.state(&target);
+        state.pc = AT;
+        state.ttbr0 = closed.ttbr0();
+        let class = level.class(ec::INSTRUCTION_ABORT_LOWER);
+        expect_exact(&state, level, Fault::new(class, status), AT)?;
+        expect_eq!(fault::details().far, AT, "FAR")?;
+        let open = space(level, target.address() | bits::PAGE);
+        state.ttbr0 = open.ttbr0();
+        expect_exact(&state, level, Fault::svc(1), AT + 4)?;
+    }
+    Ok(())
 }
 
 /// Cache maintenance by address of an unmapped page aborts as a write with CM set.
