@@ -34,7 +34,6 @@ pub mod cmdline;
 pub mod console;
 pub mod cpus;
 pub mod expect;
-pub mod host;
 pub mod memory;
 pub mod migration;
 pub mod prelude;

@@ -8,8 +8,8 @@
 use crate::arch;
 use crate::case::{Failure, Stop, Verdict};
 use crate::cpus::{self, Cpu};
-use crate::host::{self, ask_while, during};
 use crate::memory::{FRAME, Frames};
+use crate::service::{self, Request, ServiceError, during};
 use crate::{expect, expect_eq, time};
 use alloc::format;
 use alloc::vec::Vec;
@@ -170,7 +170,7 @@ impl Writer<'_> {
 }
 
 /// Every processor stamps its pages while the host does each of `requests`.
-pub fn written_pages(requests: &[&str]) -> Verdict {
+pub fn written_pages(requests: &[Request]) -> Verdict {
     let stamps = Stamps::new();
     let writers = during(requests, |cpu| stamps.writer(cpu), Writer::step)?;
     let total: u64 = writers.iter().map(Writer::stamped).sum();
@@ -182,14 +182,14 @@ pub fn written_pages(requests: &[&str]) -> Verdict {
 }
 
 /// Pages that rest while others are written.
-pub fn quiet_pages(requests: &[&str]) -> Verdict {
+pub fn quiet_pages(requests: &[Request]) -> Verdict {
     let stamps = Stamps::new();
     during(requests, |cpu| stamps.writer(cpu), Writer::step)?;
     stamps.check_quiet()
 }
 
 /// Pages that hold something at first, and are emptied while the machine moves, one per turn.
-pub fn emptied_pages(requests: &[&str]) -> Verdict {
+pub fn emptied_pages(requests: &[Request]) -> Verdict {
     let frames = Frames::new(EACH * cpus::count());
     let fill = |page: usize, value: u64| {
         for word in 0..FRAME / 8 {
@@ -248,7 +248,7 @@ pub fn emptied_pages(requests: &[&str]) -> Verdict {
 }
 
 /// All processors add to one counter, each also to its own account.
-pub fn shared_counter(requests: &[&str]) -> Verdict {
+pub fn shared_counter(requests: &[Request]) -> Verdict {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     COUNTER.store(0, Ordering::SeqCst);
     let states = during(
@@ -272,7 +272,7 @@ pub fn shared_counter(requests: &[&str]) -> Verdict {
 }
 
 /// Words that lie across the border of two pages are never half old.
-pub fn crossing_words(requests: &[&str]) -> Verdict {
+pub fn crossing_words(requests: &[Request]) -> Verdict {
     let pairs = 16;
     let frames = Frames::new(2 * pairs * cpus::count());
     // Four bytes in one page, four in the next.
@@ -304,7 +304,7 @@ pub fn crossing_words(requests: &[&str]) -> Verdict {
 }
 
 /// One processor leaves messages for the others: whoever sees the flag sees the message.
-pub fn messages(requests: &[&str]) -> Verdict {
+pub fn messages(requests: &[Request]) -> Verdict {
     let frames = Frames::new(2);
     // Atomics: a plain access may be made of bytes, and then a reader sees halves.
     let word = |offset: usize| {
@@ -338,15 +338,15 @@ pub fn messages(requests: &[&str]) -> Verdict {
 }
 
 /// Every other processor spins with a pattern in all its registers.
-pub fn spinning_registers(requests: &[&str]) -> Verdict {
+pub fn spinning_registers(requests: &[Request]) -> Verdict {
     let stop = AtomicU64::new(arch::keep::GO_ON);
     let ready = AtomicU64::new(0);
     let lead = || -> Result<(), Stop> {
         let all = cpus::count() as u64 - 1;
         let came = time::wait_until(time::PATIENCE, || ready.load(Ordering::SeqCst) == all);
         expect!(came, "not all processors spin")?;
-        for request in requests {
-            host::ask(request)?;
+        for &request in requests {
+            service::ask(request)?;
         }
         Ok(())
     };
@@ -369,7 +369,7 @@ pub fn spinning_registers(requests: &[&str]) -> Verdict {
 }
 
 /// Clocks of all processors: none goes back, each goes on.
-pub fn clocks(requests: &[&str]) -> Verdict {
+pub fn clocks(requests: &[Request]) -> Verdict {
     let states = during(
         requests,
         |_| (time::now(), 0u64, None),
@@ -403,7 +403,7 @@ pub fn clocks(requests: &[&str]) -> Verdict {
 }
 
 /// The clocks agree across processors: a later look, on whatever processor, is not earlier.
-pub fn clocks_agree(requests: &[&str]) -> Verdict {
+pub fn clocks_agree(requests: &[Request]) -> Verdict {
     static LAST: crate::sync::SpinLock<u64> = crate::sync::SpinLock::new(0);
     *LAST.lock() = 0;
     let states = during(
@@ -423,15 +423,15 @@ pub fn clocks_agree(requests: &[&str]) -> Verdict {
 }
 
 /// A processor that was never started, or was stopped, stays so, and can be started afterwards.
-pub fn stopped_processor(requests: &[&str]) -> Verdict {
+pub fn stopped_processor(requests: &[Request]) -> Verdict {
     let ran = |cpu| cpus::run_on(cpu, cpus::this);
     for cpu in cpus::others() {
         expect_eq!(ran(cpu)?, cpu)?;
     }
     let parked = cpus::park_all();
     parked.map_err(|cpu| Failure::new(format!("{cpu:?} does not stop")))?;
-    for request in requests {
-        ask_while(request, || ())?;
+    for &request in requests {
+        service::ask(request)?;
     }
     for cpu in cpus::others() {
         expect_eq!(ran(cpu)?, cpu, "after the move")?;
@@ -441,13 +441,9 @@ pub fn stopped_processor(requests: &[&str]) -> Verdict {
 
 /// The host tells the guest what it cannot do, and the guest goes on.
 pub fn refusal() -> Verdict {
-    let refused = host::ask("no such service");
-    expect!(
-        refused.is_err(),
-        "{refused:?} for a service that does not exist"
-    )?;
+    expect_eq!(service::ask(Request::Nonsense), Err(ServiceError::Unknown))?;
     // Control: it was the service, not the host.
-    host::ask(host::MIGRATE)?;
+    service::ask(Request::Migrate)?;
     Ok(())
 }
 
@@ -456,74 +452,74 @@ pub fn refusal() -> Verdict {
 #[macro_export]
 macro_rules! migrated_memory_cases {
     ($memory:literal) => {
-        use $crate::host::{MIGRATE, MIGRATE_POSTCOPY, SAVE_RESTORE};
+        use $crate::service::Request;
         use $crate::migration;
         use $crate::prelude::*;
 
         /// A page that a processor writes while the machine moves holds its last stamp, whole.
         #[case(spec = $memory, needs("service.migrate"))]
         fn no_page_is_older_than_its_last_stamp() -> Verdict {
-            migration::written_pages(&[MIGRATE])
+            migration::written_pages(&[Request::Migrate])
         }
 
         /// The same when the machine moves three times in a row.
         #[case(spec = $memory, needs("service.migrate"))]
         fn no_page_is_older_after_three_moves() -> Verdict {
-            migration::written_pages(&[MIGRATE; 3])
+            migration::written_pages(&[Request::Migrate; 3])
         }
 
         /// The same after fifty moves in a row.
         #[case(spec = $memory, needs("service.migrate"), groups("slow", "nodefault"), timeout_s = 300)]
         fn no_page_is_older_after_fifty_moves() -> Verdict {
-            migration::written_pages(&[MIGRATE; 50])
+            migration::written_pages(&[Request::Migrate; 50])
         }
 
         /// A page holds its last stamp when the machine was stopped, saved and restored.
         #[case(spec = $memory, needs("service.save_restore"))]
         fn no_page_is_older_after_save_and_restore() -> Verdict {
-            migration::written_pages(&[SAVE_RESTORE, SAVE_RESTORE])
+            migration::written_pages(&[Request::SaveRestore, Request::SaveRestore])
         }
 
         /// A page holds its last stamp when it is sent after the processors have moved.
         #[case(spec = $memory, needs("service.migrate_postcopy"))]
         fn no_page_is_older_when_memory_follows() -> Verdict {
-            migration::written_pages(&[MIGRATE_POSTCOPY])
+            migration::written_pages(&[Request::MigratePostcopy])
         }
 
         /// Pages that were written once before hold that, and pages that nothing wrote are empty.
         #[case(spec = $memory, needs("service.migrate"))]
         fn quiet_pages_stay() -> Verdict {
-            migration::quiet_pages(&[MIGRATE])
+            migration::quiet_pages(&[Request::Migrate])
         }
 
         /// The same when the machine was saved and restored.
         #[case(spec = $memory, needs("service.save_restore"))]
         fn quiet_pages_stay_in_a_saved_machine() -> Verdict {
-            migration::quiet_pages(&[SAVE_RESTORE])
+            migration::quiet_pages(&[Request::SaveRestore])
         }
 
         /// A page that is emptied while the machine moves is empty, one that is filled is full.
         #[case(spec = $memory, needs("service.migrate"))]
         fn emptied_pages_are_empty() -> Verdict {
-            migration::emptied_pages(&[MIGRATE, MIGRATE])
+            migration::emptied_pages(&[Request::Migrate, Request::Migrate])
         }
 
         /// A counter that all processors add to atomically loses no addition.
         #[case(spec = $memory, needs("service.migrate"))]
         fn shared_counter_loses_no_addition() -> Verdict {
-            migration::shared_counter(&[MIGRATE])
+            migration::shared_counter(&[Request::Migrate])
         }
 
         /// A word across two pages is not half old.
         #[case(spec = $memory, needs("service.migrate"))]
         fn words_across_pages_stay_whole() -> Verdict {
-            migration::crossing_words(&[MIGRATE])
+            migration::crossing_words(&[Request::Migrate])
         }
 
         /// Whoever sees a flag sees the message that was stored before it.
         #[case(spec = $memory, needs("service.migrate", "cpus>=2"))]
         fn messages_come_before_their_flag() -> Verdict {
-            migration::messages(&[MIGRATE])
+            migration::messages(&[Request::Migrate])
         }
     };
 }
@@ -533,44 +529,44 @@ macro_rules! migrated_memory_cases {
 #[macro_export]
 macro_rules! migrated_processor_cases {
     ($registers:literal, $clock:literal, $start:literal) => {
-        use $crate::host::{MIGRATE, SAVE_RESTORE};
         use $crate::migration;
         use $crate::prelude::*;
+        use $crate::service::Request;
 
         /// A processor that spins while the machine moves keeps all its registers.
         #[case(spec = $registers, needs("service.migrate", "cpus>=2"))]
         fn spinning_processor_keeps_its_registers() -> Verdict {
-            migration::spinning_registers(&[MIGRATE, MIGRATE])
+            migration::spinning_registers(&[Request::Migrate, Request::Migrate])
         }
 
         /// The same in a machine that was saved and restored.
         #[case(spec = $registers, needs("service.save_restore", "cpus>=2"))]
         fn saved_processor_keeps_its_registers() -> Verdict {
-            migration::spinning_registers(&[SAVE_RESTORE])
+            migration::spinning_registers(&[Request::SaveRestore])
         }
 
         /// No processor's clock goes back when the machine moves, and each goes on.
         #[case(spec = $clock, needs("service.migrate"))]
         fn no_clock_goes_back() -> Verdict {
-            migration::clocks(&[MIGRATE, MIGRATE])
+            migration::clocks(&[Request::Migrate, Request::Migrate])
         }
 
         /// The same in a machine that was saved and restored.
         #[case(spec = $clock, needs("service.save_restore"))]
         fn no_saved_clock_goes_back() -> Verdict {
-            migration::clocks(&[SAVE_RESTORE])
+            migration::clocks(&[Request::SaveRestore])
         }
 
         /// A later look at a clock is not earlier, whichever processor looks.
         #[case(spec = $clock, needs("service.migrate", "cpus>=2"))]
         fn clocks_agree_across_processors() -> Verdict {
-            migration::clocks_agree(&[MIGRATE])
+            migration::clocks_agree(&[Request::Migrate])
         }
 
         /// A processor that was stopped before can be started after the move.
         #[case(spec = $start, needs("service.migrate", "cpus>=2"))]
         fn stopped_processor_can_be_started() -> Verdict {
-            migration::stopped_processor(&[MIGRATE])
+            migration::stopped_processor(&[Request::Migrate])
         }
 
         /// A request that the host does not know is refused, and the machine goes on.

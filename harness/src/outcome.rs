@@ -81,7 +81,7 @@ pub enum Kind {
     BadTranscript,
     /// The payload refused its command line.
     Usage,
-    /// The case asked for a service that nobody offered, or that failed.
+    /// The case asked for a service that nobody offered.
     Service,
     /// The machine ended in another way than the case promised.
     WrongEnd,

@@ -1,6 +1,6 @@
 //! Runs one unit: launches its payload until every case has its result.
 
-use crate::hypervisor::{Launch, Session};
+use crate::hypervisor::Launch;
 use crate::interrupt::Interrupt;
 use crate::ledger::{End, Entry, Ledger};
 use crate::outcome::{CaseResult, Kind, Outcome};
@@ -258,18 +258,11 @@ impl OneLaunch<'_> {
                 return (line, ledger.fail_all(&result));
             }
         };
-        let mut session = self.job.hypervisor.session(launch);
-        let results = self.follow(&mut machine, ledger, session.as_deref_mut());
-        (line, results)
+        (line, self.follow(&mut machine, ledger))
     }
 
     /// Reads the console until the machine ends or has to be ended.
-    fn follow(
-        &mut self,
-        machine: &mut Machine,
-        mut ledger: Ledger,
-        mut session: Option<&mut (dyn Session + 'static)>,
-    ) -> Vec<Option<CaseResult>> {
+    fn follow(&mut self, machine: &mut Machine, mut ledger: Ledger) -> Vec<Option<CaseResult>> {
         let mut transcript = Transcript::default();
         let mut events = Vec::new();
         let mut buffer = vec![0; 64 << 10];
@@ -304,13 +297,10 @@ impl OneLaunch<'_> {
             }
             let now = Instant::now();
             for event in events.drain(..) {
-                let event = self.serve(event, session.as_deref_mut());
-                if let Some(Event::Start { id }) = &event {
+                if let Event::Start { id } = &event {
                     (self.watch)(id);
                 }
-                if let Some(event) = event {
-                    ledger.enter(event, now);
-                }
+                ledger.enter(event, now);
             }
             if ledger.over() && over_since.is_none() {
                 over_since = Some(now);
@@ -334,21 +324,6 @@ impl OneLaunch<'_> {
             self.log.note(&format!("# assay: stderr: {text}"));
         }
         ledger.close(&end, &stderr, now)
-    }
-
-    /// Answers a service request. Without an answer the event stays, and is the case's error.
-    fn serve(
-        &mut self,
-        event: Event,
-        session: Option<&mut (dyn Session + 'static)>,
-    ) -> Option<Event> {
-        let (Event::Service(request), Some(session)) = (&event, session) else {
-            return Some(event);
-        };
-        match session.call(request) {
-            Ok(()) => None,
-            Err(why) => Some(Event::Service(format!("{request}: {why}"))),
-        }
     }
 }
 

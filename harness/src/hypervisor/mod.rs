@@ -64,12 +64,6 @@ pub struct Launch<'a> {
     pub scratch: &'a Path,
 }
 
-/// Help that a host gives to a guest while it runs; lives as long as the machine.
-pub trait Session {
-    /// Answers `# service N words`. `Ok` when the guest has its answer.
-    fn call(&mut self, request: &str) -> std::result::Result<(), String>;
-}
-
 /// One hypervisor that payloads can be started on.
 pub trait Hypervisor: Send + Sync {
     /// The word used by `--hypervisor`, in reports, and as the name of its expectations.
@@ -122,11 +116,6 @@ pub trait Hypervisor: Send + Sync {
     /// The services it offers to the machine of `unit`: the guest learns them from `services=`.
     fn services(&self, _unit: &Unit) -> Vec<&'static str> {
         Vec::new()
-    }
-
-    /// Opens the service session of a launch whose command has just been started.
-    fn session(&self, _launch: &Launch<'_>) -> Option<Box<dyn Session>> {
-        None
     }
 }
 

@@ -1,10 +1,9 @@
 //! `assay supervise`: QEMU, and beside it someone who answers what the guest asks.
 //!
-//! The guest prints `# service N words` on its console and reads the answer, `N ok words` or
-//! `N error words`, from the console's input. Requests do not reach the runner; a comment about
-//! each answer does.
+//! The guest prints a [`Question`] on its console and reads the [`Reply`] from the console's input.
+//! Questions do not reach the runner; a comment about each reply does.
 //!
-//! | request | does |
+//! | [`Request`] | does |
 //! | --- | --- |
 //! | `migrate` | moves the machine to a second QEMU while it runs, through at least [`ROUNDS`] rounds of dirty pages |
 //! | `migrate_postcopy` | as above, but the machine goes on over there while pages are still missing |
@@ -19,6 +18,7 @@ mod machine;
 pub mod stream;
 
 use crate::error::{Error, Result};
+use assay_protocol::service::{Answer, Question, Reply, Request};
 use console::{Piece, Splitter};
 use machine::{Machine, Spare};
 use serde_json::json;
@@ -129,26 +129,37 @@ impl Supervisor {
         self.machine.end()
     }
 
-    fn answer(&mut self, request: &str) -> std::result::Result<(), String> {
-        let (number, words) = request.split_once(' ').unwrap_or((request, ""));
+    fn answer(&mut self, question: &str) -> std::result::Result<(), String> {
+        // Nobody waits for an answer to a question without a number.
+        let Some((number, words)) = Question::split(question) else {
+            return show(format!("# host: {question}: this is no request\n").as_bytes());
+        };
         let begun = Instant::now();
-        let result = match words {
-            "migrate" => self.change_over(How::Precopy),
-            "migrate_postcopy" => self.change_over(How::Postcopy),
-            "save_restore" => self.change_over(How::Saved),
-            "inject nmi" => self
-                .machine
-                .qmp("inject-nmi", json!({}))
-                .map(|_| String::new()),
-            _ => Err("this host knows no such service".into()),
+        let result = Request::from_words(words).map(|request| self.fulfil(request));
+        let answer = match &result {
+            None => Answer::Unknown,
+            Some(Ok(words)) => Answer::Done(words),
+            Some(Err(why)) => Answer::Failed(why),
         };
-        let line = match &result {
-            Ok(words) => format!("{number} ok {words}"),
-            Err(why) => format!("{number} error {}", one_line(why)),
-        };
+        let reply = Reply { number, answer };
         let took = begun.elapsed().as_millis();
-        show(format!("# host: {words}: {} ({took} ms)\n", line.trim_end()).as_bytes())?;
-        self.machine.type_in(&format!("{}\n", line.trim_end()))
+        show(format!("# host: {words}: {reply} ({took} ms)\n").as_bytes())?;
+        self.machine.type_in(&format!("{reply}\n"))
+    }
+
+    /// Does it; whether or not it could, there are words of one line.
+    fn fulfil(&mut self, request: Request) -> std::result::Result<String, String> {
+        let done = match request {
+            Request::Migrate => self.change_over(How::Precopy),
+            Request::MigratePostcopy => self.change_over(How::Postcopy),
+            Request::SaveRestore => self.change_over(How::Saved),
+            Request::InjectNmi => {
+                let done = self.machine.qmp("inject-nmi", json!({}));
+                done.map(|_| String::new())
+            }
+            Request::Nonsense => Err("nobody can do this".into()),
+        };
+        done.map_err(|why| one_line(&why))
     }
 
     /// Moves the guest to a fresh QEMU.

@@ -6,7 +6,7 @@ use super::ring::Ring;
 use super::slots::{MAIN, PAGE, Region, Slot, Slots, tell};
 use super::state::{Board, Cpu};
 use super::userfault::Userfault;
-use assay_protocol::service::{Access, BAD, Call, Request, UNKNOWN, flag, inject, mode};
+use assay_protocol::service::{Access, Call, Message, Refusal, flag, inject, mode};
 use kvm_bindings::{
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVMIO, kvm_clear_dirty_log, kvm_enable_cap, kvm_msi,
 };
@@ -38,70 +38,73 @@ pub struct Book {
     mode: u64,
 }
 
-/// A refusal: an errno of the kernel, or one of the contract's own.
-type Status = i32;
-type Answer = Result<[u64; 6], Status>;
+type Answer = Result<[u64; 6], Refusal>;
+
+/// What the kernel says no with.
+fn errno(error: kvm_ioctls::Error) -> Refusal {
+    Refusal::Errno(error.errno())
+}
 
 fn none() -> Answer {
     Ok([0; 6])
 }
 
-/// Serves the request at `address`; returns the lock on the caller's processor.
+/// Serves the message at `address`; returns the lock on the caller's processor.
 pub fn serve(
     machine: &'static Machine,
     index: usize,
     mut vcpu: MutexGuard<'static, Vcpu>,
     address: u64,
 ) -> MutexGuard<'static, Vcpu> {
-    let mut bytes = [0; size_of::<Request>()];
+    let mut bytes = [0; size_of::<Message>()];
     let readable = slots(machine, |s| s.read(address, &mut bytes)).is_some();
     if !readable {
         return vcpu;
     }
-    let mut request = decode(&bytes);
-    let (answer, vcpu) = match Call::from_number(request.call) {
-        None => (Err(UNKNOWN), vcpu),
+    let mut message = decode(&bytes);
+    let (answer, vcpu) = match Call::from_number(message.call) {
+        None => (Err(Refusal::Unknown), vcpu),
         Some(Call::Rebuild) => {
             // The OUT is complete before the machine is saved, or it would be made again.
             machine.complete(index, &mut vcpu);
             drop(vcpu);
-            let done = machine.with_world_stopped(|all| rebuild(machine, all, request.args[0]));
+            let done = machine.with_world_stopped(|all| rebuild(machine, all, message.args[0]));
             (
-                done.unwrap_or(Err(libc::EBUSY)),
+                done.unwrap_or(Err(Refusal::Errno(libc::EBUSY))),
                 lock(&machine.vcpus[index]),
             )
         }
-        Some(call) => (call_one(machine, call, &request.args, &mut vcpu), vcpu),
+        Some(call) => (call_one(machine, call, &message.args, &mut vcpu), vcpu),
     };
     match answer {
-        Ok(results) => (request.status, request.results) = (0, results),
-        Err(status) => request.status = status,
+        Ok(results) => (message.status, message.results) = (0, results),
+        Err(refusal) => message.status = refusal.status(),
     }
-    slots(machine, |s| s.write(address, &encode(&request)));
+    slots(machine, |s| s.write(address, &encode(&message)));
     vcpu
 }
 
-fn decode(bytes: &[u8; size_of::<Request>()]) -> Request {
+fn decode(bytes: &[u8; size_of::<Message>()]) -> Message {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-    let mut request = Request {
+    let mut message = Message {
         call: word(0) as u32,
         status: (word(0) >> 32) as i32,
-        ..Request::default()
+        ..Message::default()
     };
     for i in 0..6 {
-        request.args[i] = word(8 + 8 * i);
-        request.results[i] = word(56 + 8 * i);
+        message.args[i] = word(8 + 8 * i);
+        message.results[i] = word(56 + 8 * i);
     }
-    request
+    message
 }
 
-fn encode(request: &Request) -> [u8; size_of::<Request>()] {
-    let mut bytes = [0; size_of::<Request>()];
-    let head = u64::from(request.call) | (request.status as u32 as u64) << 32;
+fn encode(message: &Message) -> [u8; size_of::<Message>()] {
+    let mut bytes = [0; size_of::<Message>()];
+    let head = u64::from(message.call) | (message.status as u32 as u64) << 32;
     let words = [head]
         .into_iter()
-        .chain(request.args)
-        .chain(request.results);
+        .chain(message.args)
+        .chain(message.results);
     for (at, word) in bytes.chunks_exact_mut(8).zip(words) {
         at.copy_from_slice(&word.to_le_bytes());
     }
@@ -120,7 +123,7 @@ fn call_one(machine: &'static Machine, call: Call, args: &[u64; 6], vcpu: &mut V
         Call::SlotFlags => slot_flags(machine, args),
         Call::SlotFaults => {
             let slot = get(machine, args[0])?;
-            let served = slot.filler.as_ref().ok_or(BAD)?.served();
+            let served = slot.filler.as_ref().ok_or(Refusal::Bad)?.served();
             Ok([served, 0, 0, 0, 0, 0])
         }
         Call::DirtyMode => dirty_mode(machine, args[0]),
@@ -128,7 +131,7 @@ fn call_one(machine: &'static Machine, call: Call, args: &[u64; 6], vcpu: &mut V
         Call::DirtyClear => dirty_clear(machine, args),
         Call::RingHarvest => ring_harvest(machine, args),
         Call::RingFullExits => Ok([lock(&machine.book).full_exits, 0, 0, 0, 0, 0]),
-        Call::Rebuild => Err(UNKNOWN),
+        Call::Rebuild => Err(Refusal::Unknown),
         Call::CounterReset => {
             lock(&machine.devices).counter.reset(args[0], args[1]);
             none()
@@ -139,22 +142,22 @@ fn call_one(machine: &'static Machine, call: Call, args: &[u64; 6], vcpu: &mut V
 }
 
 /// A slot that the guest made: the one with its own memory is not for sale.
-fn get(machine: &Machine, number: u64) -> Result<Slot, Status> {
+fn get(machine: &Machine, number: u64) -> Result<Slot, Refusal> {
     if number == u64::from(MAIN) || number > MAX_SLOT {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
-    slots(machine, |s| s.0.get(&(number as u32)).cloned()).ok_or(BAD)
+    slots(machine, |s| s.0.get(&(number as u32)).cloned()).ok_or(Refusal::Bad)
 }
 
 /// Changes KVM's view and then ours, as one step for other services.
-fn put(machine: &Machine, number: u64, slot: Option<Slot>) -> Result<(), Status> {
+fn put(machine: &Machine, number: u64, slot: Option<Slot>) -> Result<(), Refusal> {
     let number = number as u32;
     let vm = machine.vm.read().unwrap_or_else(PoisonError::into_inner);
     let mut all = machine
         .slots
         .write()
         .unwrap_or_else(PoisonError::into_inner);
-    tell(&vm, number, slot.as_ref())?;
+    tell(&vm, number, slot.as_ref()).map_err(Refusal::Errno)?;
     match slot {
         Some(slot) => all.0.insert(number, slot),
         None => all.0.remove(&number),
@@ -170,14 +173,18 @@ fn slot_add(machine: &Machine, args: &[u64; 6]) -> Answer {
         && address.is_multiple_of(PAGE)
         && address < MAX_ADDRESS;
     if !free || !sane {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
     let (region, filler) = if flags & flag::ON_DEMAND != 0 {
         let minor = flags & flag::MINOR != 0;
-        let (region, filler) = Userfault::memory(pages, minor, machine.options.sabotage)?;
+        let (region, filler) =
+            Userfault::memory(pages, minor, machine.options.sabotage).map_err(Refusal::Errno)?;
         (region, Some(filler))
     } else {
-        (Region::new(pages * PAGE).map_err(|_| libc::ENOMEM)?, None)
+        (
+            Region::new(pages * PAGE).map_err(|_| Refusal::Errno(libc::ENOMEM))?,
+            None,
+        )
     };
     let slot = Slot {
         address,
@@ -198,11 +205,13 @@ fn slot_delete(machine: &Machine, args: &[u64; 6]) -> Answer {
 fn slot_move(machine: &Machine, args: &[u64; 6]) -> Answer {
     let mut slot = get(machine, args[0])?;
     if !args[1].is_multiple_of(PAGE) || args[1] >= MAX_ADDRESS {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
     slot.address = args[1];
     if machine.breaks(Sabotage::LosePageOnMove) {
-        slot.region.write(0, &[0; PAGE as usize]).map_err(|_| BAD)?;
+        slot.region
+            .write(0, &[0; PAGE as usize])
+            .map_err(|_| Refusal::Bad)?;
     }
     put(machine, args[0], Some(slot))?;
     none()
@@ -226,7 +235,7 @@ fn dirty_mode(machine: &Machine, bits: u64) -> Answer {
         enable.args[0] |= if bits & ours != 0 { theirs } else { 0 };
     }
     let vm = machine.vm.read().unwrap_or_else(PoisonError::into_inner);
-    vm.enable_cap(&enable).map_err(|e| e.errno())?;
+    vm.enable_cap(&enable).map_err(errno)?;
     lock(&machine.book).mode = bits;
     none()
 }
@@ -236,11 +245,11 @@ fn dirty_get(machine: &Machine, args: &[u64; 6]) -> Answer {
     let slot = get(machine, number)?;
     let pages = slot.pages();
     if bytes < pages.div_ceil(64) * 8 {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
     let vm = machine.vm.read().unwrap_or_else(PoisonError::into_inner);
     let log = vm.get_dirty_log(number as u32, slot.region.bytes() as usize);
-    let mut log = log.map_err(|e| e.errno())?;
+    let mut log = log.map_err(errno)?;
     let manual = lock(&machine.book).mode & mode::MANUAL != 0;
     if machine.breaks(Sabotage::ClearEarly) && manual {
         clear(&vm, number as u32, 0, pages, &log)?;
@@ -256,7 +265,7 @@ fn dirty_get(machine: &Machine, args: &[u64; 6]) -> Answer {
         log[page / 64] |= 1 << (page % 64);
     }
     let bytes: Vec<u8> = log.iter().flat_map(|w| w.to_le_bytes()).collect();
-    slots(machine, |s| s.write(buffer, &bytes)).ok_or(BAD)?;
+    slots(machine, |s| s.write(buffer, &bytes)).ok_or(Refusal::Bad)?;
     none()
 }
 
@@ -266,7 +275,7 @@ fn clear(
     first: u64,
     pages: u64,
     bitmap: &[u64],
-) -> Result<(), Status> {
+) -> Result<(), Refusal> {
     let mut request = kvm_clear_dirty_log {
         slot,
         num_pages: pages as u32,
@@ -277,9 +286,7 @@ fn clear(
     // SAFETY: the bitmap has a bit for each page and is only read by the kernel.
     match unsafe { ioctl_with_ref(vm, KVM_CLEAR_DIRTY_LOG(), &request) } {
         0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO)),
+        _ => Err(errno(kvm_ioctls::Error::last())),
     }
 }
 
@@ -287,10 +294,10 @@ fn dirty_clear(machine: &Machine, args: &[u64; 6]) -> Answer {
     let [number, mut first, mut pages, buffer, ..] = *args;
     let slot = get(machine, number)?;
     if pages > MAX_PAGES {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
     let mut bytes = vec![0; pages.div_ceil(64) as usize * 8];
-    slots(machine, |s| s.read(buffer, &mut bytes)).ok_or(BAD)?;
+    slots(machine, |s| s.read(buffer, &mut bytes)).ok_or(Refusal::Bad)?;
     let words = bytes.chunks_exact(8);
     let mut bitmap: Vec<u64> = words
         .map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()))
@@ -326,7 +333,7 @@ pub fn ring_full(machine: &Machine) {
 fn ring_harvest(machine: &Machine, args: &[u64; 6]) -> Answer {
     let [buffer, most, ..] = *args;
     if lock(&machine.rings).is_empty() {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
     drain(machine);
     let mut book = lock(&machine.book);
@@ -341,7 +348,7 @@ fn ring_harvest(machine: &Machine, args: &[u64; 6]) -> Answer {
         .iter()
         .flat_map(|(slot, page)| (u64::from(*slot) << 48 | page).to_le_bytes())
         .collect();
-    slots(machine, |s| s.write(buffer, &bytes)).ok_or(BAD)?;
+    slots(machine, |s| s.write(buffer, &bytes)).ok_or(Refusal::Bad)?;
     Ok([taken.len() as u64, reset, 0, 0, 0, 0])
 }
 
@@ -362,7 +369,7 @@ fn counter_read(machine: &Machine, args: &[u64; 6]) -> Answer {
         })
         .flat_map(u64::to_le_bytes)
         .collect();
-    slots(machine, |s| s.write(buffer, &bytes)).ok_or(BAD)?;
+    slots(machine, |s| s.write(buffer, &bytes)).ok_or(Refusal::Bad)?;
     Ok([reads, writes, kicks, log.len() as u64, 0, 0])
 }
 
@@ -374,7 +381,7 @@ fn inject_one(machine: &'static Machine, args: &[u64; 6], vcpu: &mut Vcpu) -> An
     let [mut cpu, kind, vector, ..] = *args;
     let count = machine.vcpus.len() as u64;
     if cpu >= count || vector > 0xff {
-        return Err(BAD);
+        return Err(Refusal::Bad);
     }
     if machine.breaks(Sabotage::LoseInterrupt) {
         return none();
@@ -384,9 +391,9 @@ fn inject_one(machine: &'static Machine, args: &[u64; 6], vcpu: &mut Vcpu) -> An
     }
     let own = index_of(machine, vcpu) == Some(cpu as usize);
     match kind {
-        inject::NMI if own => vcpu.fd.nmi().map_err(|e| e.errno())?,
+        inject::NMI if own => vcpu.fd.nmi().map_err(errno)?,
         inject::NMI => message(machine, cpu, DELIVER_NMI)?,
-        inject::SMI if own => vcpu.fd.smi().map_err(|e| e.errno())?,
+        inject::SMI if own => vcpu.fd.smi().map_err(errno)?,
         inject::SMI => message(machine, cpu, DELIVER_SMI)?,
         inject::MSI => {
             message(machine, cpu, vector as u32)?;
@@ -403,23 +410,22 @@ fn inject_one(machine: &'static Machine, args: &[u64; 6], vcpu: &mut Vcpu) -> An
         inject::LINE => {
             let vm = machine.vm.read().unwrap_or_else(PoisonError::into_inner);
             for level in [true, false] {
-                vm.set_irq_line(vector as u32, level)
-                    .map_err(|e| e.errno())?;
+                vm.set_irq_line(vector as u32, level).map_err(errno)?;
             }
         }
-        _ => return Err(BAD),
+        _ => return Err(Refusal::Bad),
     }
     none()
 }
 
-fn message(machine: &Machine, cpu: u64, data: u32) -> Result<(), Status> {
+fn message(machine: &Machine, cpu: u64, data: u32) -> Result<(), Refusal> {
     let msi = kvm_msi {
         address_lo: 0xfee0_0000 | (cpu as u32) << 12,
         data,
         ..Default::default()
     };
     let vm = machine.vm.read().unwrap_or_else(PoisonError::into_inner);
-    vm.signal_msi(msi).map(|_| ()).map_err(|e| e.errno())
+    vm.signal_msi(msi).map(|_| ()).map_err(errno)
 }
 
 fn index_of(machine: &Machine, vcpu: &Vcpu) -> Option<usize> {
@@ -431,19 +437,21 @@ fn index_of(machine: &Machine, vcpu: &Vcpu) -> Option<usize> {
 fn rebuild(machine: &Machine, all: &mut [MutexGuard<'_, Vcpu>], ring: u64) -> Answer {
     let tell_why = |why: String| {
         eprintln!("assay: vmm: {why}");
-        libc::EIO
+        Refusal::Errno(libc::EIO)
     };
     if ring != 0 && (!ring.is_power_of_two() || ring > 1 << 16) && ring >> 32 == 0 {
         // The kernel is to refuse it; asking costs a machine that is thrown away.
-        new_vm(machine.kvm(), &machine.options, ring).map_err(|(errno, _)| errno)?;
-        return Err(BAD);
+        new_vm(machine.kvm(), &machine.options, ring)
+            .map_err(|(number, _)| Refusal::Errno(number))?;
+        return Err(Refusal::Bad);
     }
     let sabotage = machine.options.sabotage;
     let cpus = all.iter().map(|v| Cpu::save(&v.fd, &machine.msrs));
     let cpus = cpus.collect::<Result<Vec<_>, _>>().map_err(tell_why)?;
     let mut vm = machine.vm.write().unwrap_or_else(PoisonError::into_inner);
     let board = Board::save(&vm, !machine.options.no_pit).map_err(tell_why)?;
-    let fresh = new_vm(machine.kvm(), &machine.options, ring).map_err(|(errno, _)| errno)?;
+    let fresh = new_vm(machine.kvm(), &machine.options, ring)
+        .map_err(|(number, _)| Refusal::Errno(number))?;
     let mut slots = machine
         .slots
         .write()
@@ -456,7 +464,7 @@ fn rebuild(machine: &Machine, all: &mut [MutexGuard<'_, Vcpu>], ring: u64) -> An
         if slot.filler.is_none() {
             slot.region = Arc::new(copy(&slot.region, lose).map_err(tell_why)?);
         }
-        tell(&fresh, number, Some(&slot))?;
+        tell(&fresh, number, Some(&slot)).map_err(Refusal::Errno)?;
         moved.0.insert(number, slot);
     }
     let vcpus = (0..).zip(&cpus).map(|(id, _)| machine.new_vcpu(&fresh, id));
@@ -469,7 +477,7 @@ fn rebuild(machine: &Machine, all: &mut [MutexGuard<'_, Vcpu>], ring: u64) -> An
         0 => Ok(Vec::new()),
         n => vcpus.iter().map(|v| Ring::map(&v.fd, n as usize)).collect(),
     };
-    *lock(&machine.rings) = rings?;
+    *lock(&machine.rings) = rings.map_err(Refusal::Errno)?;
     *slots = moved;
     *vm = fresh;
     for (place, vcpu) in all.iter_mut().zip(vcpus) {

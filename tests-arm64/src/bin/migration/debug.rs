@@ -11,9 +11,9 @@ use guest_lib::arch::debug::{
 };
 use guest_lib::arch::interrupts;
 use guest_lib::arch::registers::MdscrEl1;
-use guest_lib::host::{self, MIGRATE};
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 const RET: u32 = 0xd65f_03c0;
 
@@ -44,7 +44,7 @@ fn breakpoint_registers_stay(_debug: &mut Debug) -> Verdict {
             .collect()
     };
     let before = all();
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect_eq!(all(), before, "DBGBVR, DBGBCR")?;
     expect_eq!(before[1].0, 0x1000_0040, "control")
 }
@@ -62,7 +62,7 @@ fn watchpoint_registers_stay(_debug: &mut Debug) -> Verdict {
             .collect()
     };
     let before = all();
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect_eq!(all(), before, "DBGWVR, DBGWCR")?;
     expect_eq!(before[1].0, 0x2000_0040, "control")
 }
@@ -76,7 +76,7 @@ fn armed_breakpoint_is_taken(_debug: &mut Debug) -> Verdict {
     let last = breakpoints() - 1;
     set_breakpoint_value(last, code.address() + 4);
     set_breakpoint_control(last, breakpoint_here());
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     let taken = watched(|| code.run(1, 2)).map_err(|fault| fault.ec());
     set_breakpoint_control(last, 0);
     expect_eq!(taken, Err(0x31), "the exception class")?;
@@ -94,7 +94,7 @@ fn armed_watchpoint_is_taken(_debug: &mut Debug) -> Verdict {
     let last = watchpoints() - 1;
     set_watchpoint_value(last, data.address() + 8);
     set_watchpoint_control(last, watchpoint_here(0xff, 2));
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     let beside = store(0, 5).map(|_| ()).map_err(|fault| fault.ec());
     let taken = store(8, 6).map(|_| ()).map_err(|fault| fault.ec());
     let untouched = data.read::<u64>(8);

@@ -6,8 +6,8 @@
 use guest_lib::arch::gic::{Gic, Gicv3, Intid};
 use guest_lib::arch::registers::{IccBpr1El1, IccCtlrEl1, IccIgrpen1El1, IccPmrEl1};
 use guest_lib::arch::{psci, smp};
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 const SGI: Intid = Intid::sgi(5);
 const PPI: Intid = Intid::ppi(4);
@@ -36,7 +36,7 @@ fn interrupt_keeps_its_state(gic: &mut Gicv3, intid: Intid) -> Verdict {
     gic.set_priority(other, 0x90);
     gic.set_enabled(other, false);
     let before = (state(gic, intid), state(gic, other));
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = (state(gic, intid), state(gic, other));
     moved?;
     expect_eq!(
@@ -74,7 +74,7 @@ fn routes_stay(gic: &mut Gicv3) -> Verdict {
             .collect()
     };
     let before = all();
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = all();
     moved?;
     let wrong = after.iter().zip(&before).position(|(a, b)| a != b);
@@ -91,7 +91,7 @@ fn routes_stay(gic: &mut Gicv3) -> Verdict {
     )
 }
 
-fn pending_once(gic: &Gic, intid: Intid, request: &str) -> Verdict {
+fn pending_once(gic: &Gic, intid: Intid, request: Request) -> Verdict {
     gic.set_enabled(intid, true);
     if !intid.is_private() {
         gic.route(intid, Cpu::BOOT);
@@ -102,7 +102,7 @@ fn pending_once(gic: &Gic, intid: Intid, request: &str) -> Verdict {
         _ => gic.set_pending(intid, true),
     }
     expect_eq!(gic.highest_pending(), intid, "before")?;
-    host::ask(request)?;
+    service::ask(request)?;
     expect_eq!(gic.highest_pending(), intid, "after")?;
     let iar = gic.acknowledge();
     if !iar.is_spurious() {
@@ -119,7 +119,7 @@ fn pending_once(gic: &Gic, intid: Intid, request: &str) -> Verdict {
     rows(sgi: SGI, ppi: PPI, spi: SPI)
 )]
 fn pending_interrupt_is_taken_once(gic: &mut Gicv3, intid: Intid) -> Verdict {
-    pending_once(gic, intid, MIGRATE)
+    pending_once(gic, intid, Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
@@ -129,7 +129,7 @@ fn pending_interrupt_is_taken_once(gic: &mut Gicv3, intid: Intid) -> Verdict {
     rows(sgi: SGI, ppi: PPI, spi: SPI)
 )]
 fn saved_interrupt_is_taken_once(gic: &mut Gicv3, intid: Intid) -> Verdict {
-    pending_once(gic, intid, SAVE_RESTORE)
+    pending_once(gic, intid, Request::SaveRestore)
 }
 
 /// An interrupt that is being handled stays active and holds back those of lower priority until
@@ -148,7 +148,7 @@ fn active_interrupt_holds_back_others(gic: &mut Gicv3) -> Verdict {
     expect_eq!(iar.intid(), SPI)?;
     gic.send(SGI.0, Cpu::BOOT);
     let before = gic.running_priority();
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let (running, active) = (gic.running_priority(), gic.is_active(SPI));
     let early = gic.acknowledge();
     gic.end(iar);
@@ -183,7 +183,7 @@ fn cpu_interface_keeps_its_settings(gic: &mut Gicv3) -> Verdict {
         gic.set_split_end(cpu.0 % 2 == 1);
         all()
     })?;
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = cpus::on_all(|_| {
         let after = all();
         IccPmrEl1::write(0xff);
@@ -208,7 +208,7 @@ fn sgi_waits_at_the_other_processor(gic: &mut Gicv3) -> Verdict {
         gic.set_enabled(SGI, true);
     })?;
     gic.send(SGI.0, Cpu(1));
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect!(
         gic.acknowledge().is_spurious(),
         "it came to the boot processor"
@@ -232,7 +232,7 @@ fn processor_that_is_off_stays_off(gic: &mut Gicv3) -> Verdict {
     expect_eq!(info(), 0, "while it runs")?;
     cpus::park_all().map_err(|c| Failure::new(format!("{c:?} stays on")))?;
     expect_eq!(info(), 1, "before the move")?;
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     gic.send(SGI.0, Cpu(1));
     time::spin(time::ms(5));
     expect_eq!(info(), 1, "after the move")?;

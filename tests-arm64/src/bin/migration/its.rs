@@ -5,8 +5,8 @@
 
 use guest_lib::arch::gic::its::{FIRST_LPI, Its, set_config};
 use guest_lib::arch::gic::{Intid, PRIORITY};
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 const DEVICE: u32 = 2;
 const ENABLED: u8 = PRIORITY | 1;
@@ -63,18 +63,18 @@ fn mapped_event_raises_its_lpi(its: &mut Its, cpu: Cpu) -> Verdict {
     map(its, cpu, 1)?;
     raise(its, cpu, 0)?;
     expect_eq!(taken(its, cpu)?, [FIRST_LPI], "before the move")?;
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect_eq!(taken(its, cpu)?, Vec::<u32>::new(), "by the move itself")?;
     raise(its, cpu, 0)?;
     expect_eq!(taken(its, cpu)?, [FIRST_LPI], "after the move")
 }
 
-fn pending(its: &mut Its, cpu: Cpu, request: &str) -> Verdict {
+fn pending(its: &mut Its, cpu: Cpu, request: Request) -> Verdict {
     map(its, cpu, MANY)?;
     for event in 0..MANY {
         raise(its, cpu, event)?;
     }
-    host::ask(request)?;
+    service::ask(request)?;
     let expected: Vec<u32> = (FIRST_LPI..FIRST_LPI + MANY).collect();
     expect_eq!(taken(its, cpu)?, expected)
 }
@@ -86,7 +86,7 @@ fn pending(its: &mut Its, cpu: Cpu, request: &str) -> Verdict {
     rows(boot: Cpu(0), other: Cpu(1))
 )]
 fn pending_lpis_are_taken(its: &mut Its, cpu: Cpu) -> Verdict {
-    pending(its, cpu, MIGRATE)
+    pending(its, cpu, Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
@@ -96,7 +96,7 @@ fn pending_lpis_are_taken(its: &mut Its, cpu: Cpu) -> Verdict {
     rows(boot: Cpu(0), other: Cpu(1))
 )]
 fn saved_lpis_are_taken(its: &mut Its, cpu: Cpu) -> Verdict {
-    pending(its, cpu, SAVE_RESTORE)
+    pending(its, cpu, Request::SaveRestore)
 }
 
 /// An LPI whose collection is mapped only after the move is raised then, and another one works
@@ -108,7 +108,7 @@ fn collection_can_be_mapped_after_the_move(its: &mut Its) -> Verdict {
     set_config(late, ENABLED);
     its.map_event(DEVICE, 9, late, 5)?;
     its.flush()?;
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     raise(its, Cpu::BOOT, 0)?;
     expect_eq!(taken(its, Cpu::BOOT)?, [FIRST_LPI], "the unrelated one")?;
     its.map_collection(5, Some(Cpu::BOOT))?;

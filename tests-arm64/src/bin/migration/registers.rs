@@ -7,9 +7,9 @@ use guest_lib::arch::registers::{
     CntkctlEl1, ContextidrEl1, CpacrEl1, ElrEl1, EsrEl1, FarEl1, MairEl1, SpsrEl1, TpidrEl0,
     Ttbr0El1, VbarEl1,
 };
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 const RET: u32 = 0xd65f_03c0;
 
@@ -39,7 +39,7 @@ fn system_register_stays(row: Row) -> Verdict {
         write(own(cpu));
         (before, read())
     })?;
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = cpus::on_all(|cpu| {
         let after = read();
         write(before[cpu.0].0);
@@ -66,7 +66,7 @@ fn translation_registers_stay() -> Verdict {
     // Attribute 7 is in no page table here.
     MairEl1::write(mair & !(0xff << 56) | 0x44 << 56);
     let before = cpus::on_all(|_| all())?;
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = cpus::on_all(|_| all())?;
     MairEl1::write(mair);
     moved?;
@@ -74,7 +74,7 @@ fn translation_registers_stay() -> Verdict {
     expect_eq!(after[0][1] >> 56, 0x44, "control: MAIR")
 }
 
-fn vectors(request: &str) -> Verdict {
+fn vectors(request: Request) -> Verdict {
     // LDP or STP of Q0 to Q31 at X0.
     let pairs = |opcode: u32| {
         let pair = |i: u32| opcode | 2 * i << 15 | (2 * i + 1) << 10 | 2 * i;
@@ -95,7 +95,7 @@ fn vectors(request: &str) -> Verdict {
     // Rounding towards zero and flush to zero; saturation and inexact.
     set.run(3 << 22 | 1 << 24, 1 << 27 | 1 << 4);
     let control = get.run(0, 0);
-    let moved = host::ask(request);
+    let moved = service::ask(request);
     let after = get.run(0, 0);
     store.run(to.address(), 0);
     set.run(0, 0);
@@ -113,11 +113,11 @@ fn vectors(request: &str) -> Verdict {
 /// The vector registers stay, and FPCR and FPSR.
 #[case(spec = "DDI0487 B1.2", needs("service.migrate", "arm64.fp"))]
 fn vector_registers_stay() -> Verdict {
-    vectors(MIGRATE)
+    vectors(Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
 #[case(spec = "DDI0487 B1.2", needs("service.save_restore", "arm64.fp"))]
 fn saved_vector_registers_stay() -> Verdict {
-    vectors(SAVE_RESTORE)
+    vectors(Request::SaveRestore)
 }

@@ -6,17 +6,17 @@
 use guest_lib::arch::gic::Gicv3;
 use guest_lib::arch::registers::TimerControl;
 use guest_lib::arch::timer::{Timer, Timers};
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
-fn armed(gic: &Gicv3, timer: Timer, request: &str) -> Verdict {
+fn armed(gic: &Gicv3, timer: Timer, request: Request) -> Verdict {
     let intid = timer.intid()?;
     gic.set_enabled(intid, true);
     let deadline = timer.count() + time::ticks(time::ms(500));
     timer.set_deadline(deadline);
     timer.set_control(TimerControl::ENABLE);
     expect!(gic.acknowledge().is_spurious(), "it fires when it is armed")?;
-    host::ask(request)?;
+    service::ask(request)?;
     expect_eq!(timer.deadline(), deadline, "CVAL")?;
     let mut taken = gic.acknowledge();
     let came = time::wait_until(time::PATIENCE, || {
@@ -48,7 +48,7 @@ fn armed_timer_fires_once_and_not_early(
     _timers: &mut Timers,
     timer: Timer,
 ) -> Verdict {
-    armed(gic, timer, MIGRATE)
+    armed(gic, timer, Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
@@ -62,7 +62,7 @@ fn saved_timer_fires_once_and_not_early(
     _timers: &mut Timers,
     timer: Timer,
 ) -> Verdict {
-    armed(gic, timer, SAVE_RESTORE)
+    armed(gic, timer, Request::SaveRestore)
 }
 
 /// Timers keep their control bits and deadlines, on each processor its own.
@@ -77,7 +77,7 @@ fn timer_registers_stay(_timers: &mut Timers) -> Verdict {
         }
         all()
     })?;
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = cpus::on_all(|_| {
         let after = all();
         both.into_iter().for_each(Timer::stop);

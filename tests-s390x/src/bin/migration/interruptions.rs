@@ -8,17 +8,17 @@ use guest_lib::arch::interrupts::{external_code, take, wait};
 use guest_lib::arch::registers::{Cr0, Psw, cr0_with};
 use guest_lib::arch::sigp::{self, Answer};
 use guest_lib::arch::smp;
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 /// A request that moves nothing: the control.
-const STAY: &str = "nothing";
+const STAY: Request = Request::Nonsense;
 
-fn signalled(order: u8, code: u16, subclass: Cr0, request: &str) -> Verdict {
+fn signalled(order: u8, code: u16, subclass: Cr0, request: Request) -> Verdict {
     let own = smp::address(smp::this());
     for request in [STAY, request] {
         expect_eq!(sigp::signal(order, own, 0), Ok(Answer::Accepted))?;
-        let done = host::ask(request);
+        let done = service::ask(request);
         expect_eq!(take(Psw::EXTERNAL), None, "the subclass is masked")?;
         let _subclass = cr0_with(subclass);
         let got = wait(Psw::EXTERNAL, time::PATIENCE).and_then(|i| i.external_code());
@@ -42,7 +42,7 @@ fn signalled(order: u8, code: u16, subclass: Cr0, request: &str) -> Verdict {
     )
 )]
 fn saved_signal_comes_once(row: (u8, u16, Cr0)) -> Verdict {
-    signalled(row.0, row.1, row.2, SAVE_RESTORE)
+    signalled(row.0, row.1, row.2, Request::SaveRestore)
 }
 
 /// The same when the machine moves while it runs.
@@ -56,7 +56,7 @@ fn saved_signal_comes_once(row: (u8, u16, Cr0)) -> Verdict {
     )
 )]
 fn pending_signal_comes_once(row: (u8, u16, Cr0)) -> Verdict {
-    signalled(row.0, row.1, row.2, MIGRATE)
+    signalled(row.0, row.1, row.2, Request::Migrate)
 }
 
 /// The clock comparator stays, and interrupts when the clock passes it: not before.
@@ -64,7 +64,7 @@ fn pending_signal_comes_once(row: (u8, u16, Cr0)) -> Verdict {
 fn clock_comparator_is_not_early(comparator: &mut Comparator) -> Verdict {
     let at = time::now() + time::ticks(time::ms(1500));
     comparator.set(at)?;
-    host::ask(SAVE_RESTORE)?;
+    service::ask(Request::SaveRestore)?;
     expect_eq!(comparator.get()?, at)?;
     let _subclass = cr0_with(Cr0::CLOCK_COMPARATOR);
     let code = wait(Psw::EXTERNAL, time::PATIENCE).and_then(|i| i.external_code());
@@ -75,10 +75,10 @@ fn clock_comparator_is_not_early(comparator: &mut Comparator) -> Verdict {
 /// The CPU timer counts on: it does not jump up, and it interrupts when it has run out.
 #[case(spec = "SA22-7832 4 CPU Timer", needs("service.save_restore"))]
 fn cpu_timer_counts_on(timer: &mut CpuTimer) -> Verdict {
-    for request in [STAY, SAVE_RESTORE] {
+    for request in [STAY, Request::SaveRestore] {
         timer.set(time::ticks(time::ms(1500)) as i64)?;
         let before = timer.get()?;
-        let done = host::ask(request);
+        let done = service::ask(request);
         let after = timer.get()?;
         if request != STAY {
             done?;
@@ -107,7 +107,7 @@ fn stopped_processor_stays_stopped() -> Verdict {
     cpus::park_all().map_err(|c| Failure::new(format!("{c:?} does not stop")))?;
     let stopped = || sigp::is_stopped(smp::address(1));
     expect!(stopped(), "before")?;
-    host::ask(SAVE_RESTORE)?;
+    service::ask(Request::SaveRestore)?;
     expect!(stopped(), "after")?;
     expect_eq!(cpus::run_on(Cpu(1), cpus::this)?, Cpu(1), "started again")?;
     expect!(!stopped(), "while it runs")

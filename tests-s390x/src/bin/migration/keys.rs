@@ -4,9 +4,9 @@
 //! change bits with them, for they are what an operating system pages by.
 
 use guest_lib::arch::skey::{self, Skey};
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::memory::{FRAME, Frames};
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 const PAGES: usize = 128;
 
@@ -33,7 +33,7 @@ fn clear(frames: &Frames) -> Verdict {
     Ok(())
 }
 
-fn stay(request: &str) -> Verdict {
+fn stay(request: Request) -> Verdict {
     let frames = Frames::new(PAGES);
     let mut expected = Vec::new();
     for i in 0..PAGES {
@@ -41,7 +41,7 @@ fn stay(request: &str) -> Verdict {
         expected.push(told(pattern(i, 0x2b)));
     }
     expect_eq!(all_keys(&frames)?, expected, "before")?;
-    let moved = host::ask(request);
+    let moved = service::ask(request);
     let after = all_keys(&frames)?;
     clear(&frames)?;
     moved?;
@@ -52,13 +52,13 @@ fn stay(request: &str) -> Verdict {
 /// Storage keys stay, change bits included.
 #[case(spec = "SA22-7832 3 Storage Key", needs("service.migrate"))]
 fn keys_stay() -> Verdict {
-    stay(MIGRATE)
+    stay(Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
 #[case(spec = "SA22-7832 3 Storage Key", needs("service.save_restore"))]
 fn saved_keys_stay() -> Verdict {
-    stay(SAVE_RESTORE)
+    stay(Request::SaveRestore)
 }
 
 /// Keys that are set again and again while the machine moves are those that were set last.
@@ -73,7 +73,7 @@ fn keys_set_meanwhile_are_the_last_ones() -> Verdict {
     let mut turn = 0;
     let mut failed = None;
     let mut wrong = None;
-    let moved = host::ask_while(MIGRATE, || {
+    let moved = service::ask_while(Request::Migrate, || {
         for _ in 0..4 {
             let (i, seed) = (turn % PAGES, turn / PAGES);
             // What was set the last time is still there.
@@ -113,7 +113,7 @@ fn change_bits_stay() -> Verdict {
         (true, false),
         "before"
     )?;
-    host::ask(SAVE_RESTORE)?;
+    service::ask(Request::SaveRestore)?;
     expect_eq!(
         (key(0)?.is_changed(), key(1)?.is_changed()),
         (true, false),

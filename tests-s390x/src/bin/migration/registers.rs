@@ -4,9 +4,9 @@ use guest_lib::arch::exec::{execute, registers};
 use guest_lib::arch::lowcore::PrefixArea;
 use guest_lib::arch::registers::{Control, Cr0, control, cr0_with};
 use guest_lib::arch::vector;
-use guest_lib::host::{self, SAVE_RESTORE};
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 fn words(frames: &Frames, offset: usize, count: usize) -> Vec<u64> {
     (0..count).map(|i| frames.read(offset + 8 * i)).collect()
@@ -44,7 +44,7 @@ fn control_registers_stay() -> Verdict {
         )
     };
     let before = all();
-    host::ask(SAVE_RESTORE)?;
+    service::ask(Request::SaveRestore)?;
     expect_eq!(all(), before, "CR0, 1, 3, 6, 7, 10, 11, 13, 14")?;
     expect_eq!(before.1[1], 0x0123_4567_89ab_c000, "control")
 }
@@ -57,7 +57,7 @@ fn access_registers_stay() -> Verdict {
     // STAM a0,a15,128(%r2) keeps them; LAM a0,a15,0(%r2); STAM a0,a15,64(%r2).
     let at = registers([(2, frames.address())]);
     execute(&[0x9b0f, 0x2080, 0x9a0f, 0x2000], at)?;
-    let moved = host::ask(SAVE_RESTORE);
+    let moved = service::ask(Request::SaveRestore);
     execute(&[0x9b0f, 0x2040, 0x9a0f, 0x2080], at)?;
     moved?;
     expect_eq!(words(&frames, 64, 8), words(&frames, 0, 8))
@@ -81,7 +81,7 @@ fn floating_point_registers_stay() -> Verdict {
     }
     // LFPC 128(%r2)
     execute(&[0xb29d, 0x2080], at)?;
-    let moved = host::ask(SAVE_RESTORE);
+    let moved = service::ask(Request::SaveRestore);
     for i in 0..16u16 {
         // STD fi, 256+8i(%r2)
         execute(&[0x6000 | i << 4, 0x2100 | 8 * i], at)?;
@@ -102,7 +102,7 @@ fn vector_registers_stay() -> Verdict {
     let frames = Frames::new(1);
     fill(&frames, 512);
     vector::load_all(frames.address())?;
-    let moved = host::ask(SAVE_RESTORE);
+    let moved = service::ask(Request::SaveRestore);
     vector::store_all(frames.address() + 1024)?;
     moved?;
     expect_eq!(words(&frames, 1024, 64), words(&frames, 0, 64), "v0 to v31")
@@ -113,7 +113,7 @@ fn vector_registers_stay() -> Verdict {
 fn prefix_stays(area: &mut PrefixArea) -> Verdict {
     let first = area.current()?;
     area.enter()?;
-    let moved = host::ask(SAVE_RESTORE);
+    let moved = service::ask(Request::SaveRestore);
     let after = area.current();
     area.back()?;
     moved?;

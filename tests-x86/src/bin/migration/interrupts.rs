@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use guest_lib::arch::apic::{self, Register};
 use guest_lib::arch::code::Code;
 use guest_lib::arch::{cpu, smp};
-use guest_lib::host::{self, INJECT_NMI, MIGRATE, SAVE_RESTORE};
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -39,7 +39,7 @@ fn bit(first: Register, vector: u8) -> bool {
     apic::read(word) >> (vector % 32) & 1 != 0
 }
 
-fn pending_once(request: &str) -> Verdict {
+fn pending_once(request: Request) -> Verdict {
     apic::enable(0xff);
     let _handler = counting(0x61);
     self_ipi(0x61);
@@ -47,7 +47,7 @@ fn pending_once(request: &str) -> Verdict {
         bit(Register::IRR, 0x61),
         "the interrupt is not pending at first"
     )?;
-    host::ask(request)?;
+    service::ask(request)?;
     expect_eq!(count(), 0, "taken with interrupts off")?;
     expect!(
         bit(Register::IRR, 0x61),
@@ -63,13 +63,13 @@ fn pending_once(request: &str) -> Verdict {
 /// An interrupt that is pending in the IRR comes after the move, once.
 #[case(spec = "SDM 3A 11.8.3 IRR", needs("service.migrate"))]
 fn pending_interrupt_comes_once() -> Verdict {
-    pending_once(MIGRATE)
+    pending_once(Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
 #[case(spec = "SDM 3A 11.8.3 IRR", needs("service.save_restore"))]
 fn saved_pending_interrupt_comes_once() -> Verdict {
-    pending_once(SAVE_RESTORE)
+    pending_once(Request::SaveRestore)
 }
 
 /// An interrupt in service holds back those of its class and below until its EOI.
@@ -88,7 +88,7 @@ fn interrupt_in_service_stays_so() -> Verdict {
     let came = cpu::with_interrupts(|| time::wait_until(time::PATIENCE, entered));
     expect!(came, "the first interrupt does not come")?;
     self_ipi(0x51);
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let in_service = bit(Register::ISR, 0x91);
     open_for(time::ms(5));
     let early = count();
@@ -109,7 +109,7 @@ fn task_priority_still_holds_back() -> Verdict {
     let _handler = counting(0x73);
     cpu::write_cr8(7)?;
     self_ipi(0x73);
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let (cr8, tpr) = (cpu::read_cr8(), apic::read(Register::TPR));
     open_for(time::ms(2));
     let held = count();
@@ -145,7 +145,7 @@ fn registers_keep_their_values() -> Verdict {
             .collect()
     };
     let set = all();
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = all();
     for ((register, _), value) in SET.iter().zip(before) {
         apic::write(*register, value)?;
@@ -167,7 +167,7 @@ fn timer_rate() -> Result<u64, Stop> {
     Ok(u64::from(count - now) * 100_000 / (end - start))
 }
 
-fn armed_timer(request: &str) -> Verdict {
+fn armed_timer(request: Request) -> Verdict {
     static FIRED: AtomicU64 = AtomicU64::new(0);
     FIRED.store(0, Ordering::SeqCst);
     apic::enable(0xff);
@@ -183,7 +183,7 @@ fn armed_timer(request: &str) -> Verdict {
     apic::write(Register::LVT_TIMER, 0x74)?;
     let armed = time::now();
     apic::write(Register::INITIAL_COUNT, (length * rate / 100_000) as u32)?;
-    let moved = host::ask(request);
+    let moved = service::ask(request);
     let left = apic::read(Register::CURRENT_COUNT);
     let came = cpu::with_interrupts(|| time::wait_until(time::PATIENCE, || count() != 0));
     open_for(time::ms(20));
@@ -207,13 +207,13 @@ fn armed_timer(request: &str) -> Verdict {
 /// A timer that was armed before the move fires after it: once, and not before its time.
 #[case(spec = "SDM 3A 11.5.4", needs("service.migrate"))]
 fn armed_timer_fires_once_and_not_early() -> Verdict {
-    armed_timer(MIGRATE)
+    armed_timer(Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
 #[case(spec = "SDM 3A 11.5.4", needs("service.save_restore"))]
 fn saved_timer_fires_once_and_not_early() -> Verdict {
-    armed_timer(SAVE_RESTORE)
+    armed_timer(Request::SaveRestore)
 }
 
 /// A periodic timer goes on.
@@ -226,7 +226,7 @@ fn periodic_timer_goes_on() -> Verdict {
     apic::write(Register::LVT_TIMER, 1 << 17 | 0x75)?;
     apic::write(Register::INITIAL_COUNT, period as u32)?;
     let before = cpu::with_interrupts(|| time::wait_until(time::PATIENCE, || count() >= 3));
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let mark = count();
     let after = cpu::with_interrupts(|| time::wait_until(time::PATIENCE, || count() >= mark + 3));
     apic::write(Register::LVT_TIMER, 1 << 16)?;
@@ -255,7 +255,7 @@ fn halted_processor_wakes() -> Verdict {
         "CPU 1 does not come up"
     )?;
     time::spin(time::ms(2));
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect_eq!(count(), 0, "an interrupt that nobody sent")?;
     expect!(!job.is_done(), "the processor woke without an interrupt")?;
     apic::send_ipi(smp::apic_id(1), apic::ICR_FIXED | 0x76);
@@ -277,7 +277,7 @@ fn io_apic_keeps_its_entries() -> Verdict {
         write.run(0x11 + 2 * pin, pin << 24)?;
     }
     let set = all()?;
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = all()?;
     for (i, value) in entries.clone().zip(before) {
         write.run(i, value)?;
@@ -300,10 +300,10 @@ fn injected_nmi_comes() -> Verdict {
     });
     for _ in 0..2 {
         let before = count();
-        host::ask(INJECT_NMI)?;
+        service::ask(Request::InjectNmi)?;
         let came = time::wait_until(time::PATIENCE, || count() != before);
         expect!(came, "no NMI comes")?;
-        host::ask(MIGRATE)?;
+        service::ask(Request::Migrate)?;
     }
     Ok(())
 }

@@ -5,9 +5,9 @@
 use guest_lib::arch::code::Code;
 use guest_lib::arch::registers::Cr4;
 use guest_lib::arch::{cpu, msr, segments};
-use guest_lib::host::{self, MIGRATE, SAVE_RESTORE};
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
+use guest_lib::service::{self, Request};
 
 /// Model-specific registers keep what was written to them, on every processor its own.
 #[case(
@@ -40,7 +40,7 @@ fn model_specific_register_stays(row: (u32, u64, u64)) -> Verdict {
         (*read)?;
         (*written)?;
     }
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = cpus::on_all(|cpu| {
         let after = msr::read(number);
         if let Ok(old) = before[cpu.0].0 {
@@ -69,7 +69,7 @@ fn control_registers_stay() -> Verdict {
         (cpu::read_cr0(), cr2, cpu::read_cr3(), cpu::read_cr4(), efer)
     };
     let set = all();
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let after = all();
     cr4.write()?;
     msr::write(msr::EFER, efer)?;
@@ -90,11 +90,11 @@ fn table_registers_stay() -> Verdict {
         )
     };
     let before = format!("{:x?}", all());
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect_eq!(format!("{:x?}", all()), before)
 }
 
-fn debug_registers(request: &str) -> Verdict {
+fn debug_registers(request: Request) -> Verdict {
     let data = Frames::new(1);
     let armed = [
         data.address(),
@@ -119,7 +119,7 @@ fn debug_registers(request: &str) -> Verdict {
         (addresses, cpu::read_dr7())
     };
     let set = all();
-    let moved = host::ask(request);
+    let moved = service::ask(request);
     let after = all();
     let silent = cpu::poke(armed[0], 1);
     cpu::write_dr6(0xffff_0ff0)?;
@@ -146,20 +146,20 @@ fn debug_registers(request: &str) -> Verdict {
 /// Debug registers stay, and a breakpoint that was armed before the move hits after it.
 #[case(spec = "SDM 3B 18.2", needs("service.migrate"))]
 fn armed_breakpoint_hits() -> Verdict {
-    debug_registers(MIGRATE)
+    debug_registers(Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
 #[case(spec = "SDM 3B 18.2", needs("service.save_restore"))]
 fn saved_breakpoint_hits() -> Verdict {
-    debug_registers(SAVE_RESTORE)
+    debug_registers(Request::SaveRestore)
 }
 
 /// FXRSTOR64 [rdi] and FXSAVE64 [rdi].
 const FXRSTOR: [u8; 4] = [0x48, 0x0f, 0xae, 0x0f];
 const FXSAVE: [u8; 4] = [0x48, 0x0f, 0xae, 0x07];
 
-fn floating_point(request: &str) -> Verdict {
+fn floating_point(request: Request) -> Verdict {
     let (restore, save) = (Code::new(&FXRSTOR), Code::new(&FXSAVE));
     let (old, set, after) = (Frames::new(1), Frames::new(1), Frames::new(1));
     save.run(old.address(), 0)?;
@@ -183,7 +183,7 @@ fn floating_point(request: &str) -> Verdict {
         set.write(byte, (byte * 7 + 3) as u8);
     }
     restore.run(set.address(), 0)?;
-    let moved = host::ask(request);
+    let moved = service::ask(request);
     save.run(after.address(), 0)?;
     restore.run(old.address(), 0)?;
     moved?;
@@ -200,13 +200,13 @@ fn floating_point(request: &str) -> Verdict {
 /// x87 and SSE registers, with control and status words, stay.
 #[case(spec = "SDM 1 10.5", needs("service.migrate"))]
 fn floating_point_state_stays() -> Verdict {
-    floating_point(MIGRATE)
+    floating_point(Request::Migrate)
 }
 
 /// The same in a machine that was saved and restored.
 #[case(spec = "SDM 1 10.5", needs("service.save_restore"))]
 fn saved_floating_point_state_stays() -> Verdict {
-    floating_point(SAVE_RESTORE)
+    floating_point(Request::SaveRestore)
 }
 
 /// The upper halves of the AVX registers stay, and XCR0.
@@ -230,7 +230,7 @@ fn avx_state_stays() -> Verdict {
         from.write(i, (i * 5 + 9) as u8);
     }
     let loaded = load.run(from.address(), 0);
-    let moved = host::ask(MIGRATE);
+    let moved = service::ask(Request::Migrate);
     let xcr0 = get.run(0, 0);
     let stored = store.run(to.address(), 0);
     set.run(old, 0)?;
@@ -252,7 +252,7 @@ fn changed_code_runs_as_changed() -> Verdict {
     let code = Code::new(&[0xb8, 1, 0, 0, 0]);
     expect_eq!(code.run(0, 0), Ok(1))?;
     code.frames().write(1, 2u8);
-    host::ask(MIGRATE)?;
+    service::ask(Request::Migrate)?;
     expect_eq!(code.run(0, 0), Ok(2), "after the move")?;
     code.frames().write(1, 3u8);
     expect_eq!(code.run(0, 0), Ok(3), "changed after the move")

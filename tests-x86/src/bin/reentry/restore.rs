@@ -10,7 +10,7 @@ use guest_lib::arch::code::Code;
 use guest_lib::arch::{cpu, msr};
 use guest_lib::memory::Frames;
 use guest_lib::prelude::*;
-use guest_lib::service::{SLOTS, Slot, rebuild};
+use guest_lib::service::{self, Request, SLOTS, ServiceError, Slot};
 
 /// Memory survives, in the payload's slot and in another one.
 #[case(
@@ -22,7 +22,7 @@ fn memory_survives() -> Verdict {
     let heap: Vec<u64> = (0..2048).map(|i| i * i + 1).collect();
     for round in 0..3u64 {
         (0..64).for_each(|p| slot.touch(p, p * 7 + round + 1));
-        rebuild()?;
+        service::ask(Request::SaveRestore)?;
         for page in 0..64 {
             expect_eq!(
                 slot.load::<u64>(4096 * page),
@@ -59,7 +59,7 @@ fn register_survives(row: (u32, u64)) -> Verdict {
     expect_ne!(before, value, "the mark differs from what is there")?;
     msr::write(number, value)?;
     expect_eq!(msr::read(number)?, value, "the mark can be set")?;
-    let rebuilt = rebuild();
+    let rebuilt = service::ask(Request::SaveRestore);
     let after = msr::read(number)?;
     msr::write(number, before)?;
     rebuilt?;
@@ -75,7 +75,7 @@ fn debug_registers_survive() -> Verdict {
     cpu::write_dr3(0x4444_0000)?;
     // Conditions and lengths, all breakpoints off.
     cpu::write_dr7(0x5555_0400)?;
-    let rebuilt = rebuild();
+    let rebuilt = service::ask(Request::SaveRestore);
     let seen = [
         cpu::read_dr0(),
         cpu::read_dr1(),
@@ -115,7 +115,7 @@ fn floating_point_state_survives() -> Verdict {
     image.write(240, 0xfedc_ba98_7654_3210u64);
     let seen = Frames::new(1);
     load.run(image.address(), 0)?;
-    let rebuilt = rebuild();
+    let rebuilt = service::ask(Request::SaveRestore);
     let saved = save.run(seen.address(), 0);
     load.run(kept.address(), 0)?;
     rebuilt?;
@@ -140,7 +140,7 @@ fn local_apic_registers_survive() -> Verdict {
     apic::write(Register::TPR, 0x50)?;
     apic::write(Register::LVT_ERROR, MASKED | 0x77)?;
     apic::write(Register::DIVIDE, 0xa)?;
-    let rebuilt = rebuild();
+    let rebuilt = service::ask(Request::SaveRestore);
     let read = |r: Register| apic::read(r);
     let seen = [
         read(Register::SVR) & 0x1ff,
@@ -172,7 +172,7 @@ fn pending_interrupt_survives() -> Verdict {
     let _handler = counting(0x73);
     apic::send_ipi(apic::id(), apic::ICR_FIXED | 0x73);
     let before = apic::is_pending(0x73);
-    rebuild()?;
+    service::ask(Request::SaveRestore)?;
     let after = apic::is_pending(0x73);
     expect_eq!(TAKEN.load(Ordering::SeqCst), 0, "interrupts are off")?;
     cpu::with_interrupts(|| time::wait_until(time::ms(500), || TAKEN.load(Ordering::SeqCst) != 0));
@@ -191,7 +191,7 @@ fn armed_timer_survives() -> Verdict {
     apic::write(Register::LVT_TIMER, 0x74)?;
     apic::write(Register::INITIAL_COUNT, 2_000_000_000)?;
     let before = apic::read(Register::CURRENT_COUNT);
-    rebuild()?;
+    service::ask(Request::SaveRestore)?;
     let after = apic::read(Register::CURRENT_COUNT);
     expect!(
         after != 0 && after <= before,
@@ -208,7 +208,7 @@ fn armed_timer_survives() -> Verdict {
 fn time_stamp_counter_never_goes_back() -> Verdict {
     for _ in 0..5 {
         let before = cpu::rdtsc();
-        rebuild()?;
+        service::ask(Request::SaveRestore)?;
         let after = cpu::rdtsc();
         expect!(
             after > before,
@@ -232,7 +232,7 @@ fn other_processors_go_on() -> Verdict {
             let rounds = || -> Result<u64, Stop> {
                 for _ in 0..10 {
                     let from = done.load(Ordering::SeqCst);
-                    rebuild()?;
+                    service::ask(Request::SaveRestore)?;
                     let moved = || done.load(Ordering::SeqCst) > from;
                     expect!(
                         time::wait_until(time::PATIENCE, moved),
@@ -289,12 +289,12 @@ fn device_writes_survive_once(device: &crate::Device) -> Verdict {
             return Ok(bad);
         }
         while !finished.load(Ordering::SeqCst) {
-            rebuild()?;
+            service::ask(Request::SaveRestore)?;
         }
         Ok(0)
     })?;
     for result in results {
-        let result: Result<usize, guest_lib::service::ServiceError> = result;
+        let result: Result<usize, ServiceError> = result;
         expect_eq!(result?, 0, "faults")?;
     }
     let values: Vec<u64> = device.seen()?.log.iter().map(|a| a.value).collect();

@@ -1,95 +1,15 @@
-//! Help from the host: typed calls over the doorbell of Assay's own VMM.
-//!
-//! A case that calls one names the need (`service.dirty_log`, ...), so it is skipped where nobody
-//! answers. The values that own something (a slot, a log mode, rings) give it back on drop.
+//! The calls that only a doorbell answers: memory slots and their logs, the counting device,
+//! interrupts.
 
-use crate::case::{Failure, Stop};
-use crate::cmdline;
+use super::ServiceError;
+use super::doorbell::call;
 use crate::memory::Plain;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use assay_protocol::service::{self as wire, BAD, Call, Request, UNKNOWN};
-pub use assay_protocol::service::{
-    Access, COUNTER, COUNTER_BYTES, COUNTER_PORT, PORT_OFFSET, counter_byte, demand_word, flag,
-    inject, kick, mode,
-};
+use assay_protocol::service::{Access, Call};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
-
-/// Why a call came to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServiceError {
-    /// There is no doorbell.
-    NotOffered,
-    /// The host does not know the call.
-    Unknown,
-    /// The host says that the arguments make no sense.
-    Bad,
-    /// The host's kernel refused, with this errno.
-    Refused(i32),
-}
-
-impl ServiceError {
-    /// EINVAL.
-    pub const INVALID: ServiceError = ServiceError::Refused(22);
-    /// ENXIO.
-    pub const NO_SUCH: ServiceError = ServiceError::Refused(6);
-}
-
-impl From<ServiceError> for Stop {
-    #[track_caller]
-    fn from(error: ServiceError) -> Self {
-        Failure::new(format!("the host's service failed: {error:?}")).into()
-    }
-}
-
-/// The doorbell's port, from the command line.
-fn doorbell() -> Option<u16> {
-    u16::from_str_radix(cmdline::value(wire::DOORBELL_KEY)?, 16).ok()
-}
-
-/// Whether this host has a doorbell.
-pub fn has_doorbell() -> bool {
-    doorbell().is_some()
-}
-
-/// Makes a call and returns its results.
-pub fn call(call: Call, args: &[u64]) -> Result<[u64; 6], ServiceError> {
-    let mut request = Request {
-        call: call as u32,
-        status: UNKNOWN,
-        ..Request::default()
-    };
-    request.args[..args.len()].copy_from_slice(args);
-    if !ring(&raw mut request) {
-        return Err(ServiceError::NotOffered);
-    }
-    // SAFETY: the request is a local of ours; the host has written it.
-    let answer = unsafe { core::ptr::read_volatile(&raw const request) };
-    match answer.status {
-        0 => Ok(answer.results),
-        UNKNOWN => Err(ServiceError::Unknown),
-        BAD => Err(ServiceError::Bad),
-        errno => Err(ServiceError::Refused(errno)),
-    }
-}
-
-/// Hands the request to the host. By S2 its address is the physical one.
-#[cfg(target_arch = "x86_64")]
-fn ring(request: *mut Request) -> bool {
-    let Some(port) = doorbell() else { return false };
-    crate::arch::cpu::outl(port, request as u64 as u32);
-    true
-}
-
-/// Nobody has built a doorbell for this architecture.
-#[cfg(not(target_arch = "x86_64"))]
-fn ring(_request: *mut Request) -> bool {
-    let _ = doorbell();
-    false
-}
 
 /// Memory of the host's, in a slot of its own, until dropped.
 #[derive(Debug)]
@@ -227,11 +147,6 @@ impl Drop for LogMode {
     fn drop(&mut self) {
         let _ = call(Call::DirtyMode, &[0]);
     }
-}
-
-/// Saves the machine and goes on in a fresh one.
-pub fn rebuild() -> Result<(), ServiceError> {
-    call(Call::Rebuild, &[0]).map(|_| ())
 }
 
 /// Dirty rings on all processors, until dropped: a machine built for them.
