@@ -223,7 +223,7 @@ fn configuration(options: &Options, dir: &Path, image: &Path, sectors: usize) ->
          romimage: file={bios}/BIOS-bochs-latest\n\
          vgaromimage: file={bios}/VGABIOS-lgpl-latest\n\
          megs: {}\n\
-         cpu: model={}, count={}, ips=4000000, reset_on_triple_fault={}\n\
+         cpu: model={}, count={}, ips=4000000, reset_on_triple_fault={}, ignore_bad_msrs=0\n\
          clock: sync=none\n\
          boot: disk\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\

@@ -186,7 +186,7 @@ pub struct Cet {
 }
 
 /// Machine code that ends user code: INT 81h.
-const USER_END: [u8; 2] = [0xcd, 0x81];
+const USER_END: [u8; 2] = [0xcd, fault::USER_END as u8];
 
 fn end_user_cet() {
     for number in [U_CET, PL3_SSP] {

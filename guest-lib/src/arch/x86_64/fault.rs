@@ -166,6 +166,9 @@ impl Recovery {
 /// What [`trap`] takes the end of user code for: no vector of the processor's.
 const USER_RETURN: usize = 256;
 
+/// The software interrupt by which user code ends that a case has written as bytes.
+pub(super) const USER_END: usize = 0x81;
+
 unsafe extern "C" {
     fn assay_catch(f: extern "C" fn(*mut u8), data: *mut u8, slot: *mut Recovery) -> u64;
     fn assay_user(
@@ -355,9 +358,9 @@ impl Drop for Handler {
 
 /// Entered from the stubs for every exception and interrupt.
 extern "C" fn trap(frame: &mut Frame) {
-    let ends_user = frame.vector == u64::from(Fault::UD.vector)
-        && frame.rip == (&raw const assay_user_end) as u64
-        && frame.cs & 3 == 3;
+    let at_end = frame.vector == u64::from(Fault::UD.vector)
+        && frame.rip == (&raw const assay_user_end) as u64;
+    let ends_user = frame.cs & 3 == 3 && (at_end || frame.vector == USER_END as u64);
     let vector = match ends_user {
         true => USER_RETURN,
         false => frame.vector as usize & 0xff,

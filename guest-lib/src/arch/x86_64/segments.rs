@@ -183,7 +183,7 @@ pub(super) fn reload() {
 /// S4: one processor, before interrupts.
 unsafe fn fill_idt() {
     for vector in 0..256 {
-        let user = matches!(vector, 3 | 4);
+        let user = matches!(vector, 3 | 4 | fault::USER_END);
         let ist = if vector == 8 { 1 } else { 0 };
         // SAFETY: the caller's.
         unsafe { write_gate(vector, if user { 3 } else { 0 }, ist) };

@@ -21,6 +21,7 @@ mod interrupts;
 mod io;
 mod modes;
 mod msr;
+mod nested_dirty;
 mod nested_faults;
 mod nested_paging;
 mod state;

@@ -3,7 +3,7 @@
 //! Activity, interruptibility, pending debug exceptions and the link pointer describe a guest
 //! between two instructions. Combinations that no instruction leaves behind are refused.
 
-use crate::guest_state::each_is_refused;
+use crate::checks::each_is_refused;
 use crate::interrupts::Pending;
 use guest_lib::arch::registers::Rflags;
 use guest_lib::arch::vmx::controls;
@@ -19,21 +19,21 @@ fn unknown_activity_is_refused(vm: &mut NestedVm) -> Verdict {
     let misc = capability(MISC);
     let mut values: Vec<u64> = vec![4, 5, 0xff, 0x100, 0x8000_0000, 0xffff_ffff];
     values.extend((1..4).filter(|state| misc >> (5 + state) & 1 == 0));
-    each_is_refused(vm, Field::ACTIVITY, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::ACTIVITY, &values)
 }
 
 /// Interruptibility: bits 31:5 are reserved.
 #[case(spec = "SDM 3C 27.3.1.5")]
 fn interruptibility_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
     let values: Vec<u64> = (5..32).map(|bit| 1 << bit).collect();
-    each_is_refused(vm, Field::INTERRUPTIBILITY, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::INTERRUPTIBILITY, &values)
 }
 
 /// Blocking by STI and by MOV SS cannot both be; blocking by STI needs RFLAGS.IF.
 #[case(spec = "SDM 3C 27.3.1.5")]
 fn blocking_combinations_are_checked(vm: &mut NestedVm) -> Verdict {
     vm.set(Field::GUEST_RFLAGS, 2 | Rflags::IF.bits());
-    each_is_refused(vm, Field::INTERRUPTIBILITY, &[3])?;
+    each_is_refused(vm, Entry::BAD_GUEST, Field::INTERRUPTIBILITY, &[3])?;
     vm.rewind();
     vm.set(Field::INTERRUPTIBILITY, 2);
     expect_eq!(vm.enter(), Entry::DONE, "MOV SS, IF = 0")?;
@@ -47,7 +47,7 @@ fn blocking_combinations_are_checked(vm: &mut NestedVm) -> Verdict {
 /// Blocking by SMI is refused outside SMM.
 #[case(spec = "SDM 3C 27.3.1.5")]
 fn blocking_by_smi_is_refused(vm: &mut NestedVm) -> Verdict {
-    each_is_refused(vm, Field::INTERRUPTIBILITY, &[4])
+    each_is_refused(vm, Entry::BAD_GUEST, Field::INTERRUPTIBILITY, &[4])
 }
 
 /// An event cannot be injected while its kind is blocked.
@@ -176,7 +176,7 @@ fn pending_debug_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
         .chain(17..64)
         .map(|bit| 1u64 << bit)
         .collect();
-    each_is_refused(vm, Field::PENDING_DEBUG, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::PENDING_DEBUG, &values)
 }
 
 /// Pending BS agrees with RFLAGS.TF and DEBUGCTL.BTF while MOV SS blocks or the guest halts.

@@ -4,7 +4,7 @@
 //! by register, by mode and for unusable registers. Emulators and hypervisors get these wrong
 //! most often, because no ordinary guest breaks them.
 
-use crate::guest_state::each_is_refused;
+use crate::checks::each_is_refused;
 use guest_lib::arch::registers::Rflags;
 use guest_lib::arch::vmx::controls;
 use guest_lib::arch::vmx::nested_vm::{CODE64, DATA, Entry, NestedVm, UNUSABLE};
@@ -15,7 +15,7 @@ use guest_lib::prelude::*;
 #[case(spec = "SDM 3C 27.3.1.2")]
 fn tr_selector_has_no_ti(vm: &mut NestedVm) -> Verdict {
     let good = vm.get(Field::GUEST_TR_SELECTOR);
-    each_is_refused(vm, Field::GUEST_TR_SELECTOR, &[good | 4])
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_TR_SELECTOR, &[good | 4])
 }
 
 /// LDTR must be in the GDT when it is usable.
@@ -25,7 +25,7 @@ fn ldtr_selector_has_no_ti(vm: &mut NestedVm) -> Verdict {
     expect_eq!(vm.run(), Entry::DONE, "unusable")?;
     vm.rewind();
     vm.set_segment(Segment::Ldtr, 0, 0, 0, 0x82);
-    each_is_refused(vm, Field::GUEST_LDTR_SELECTOR, &[4])
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_LDTR_SELECTOR, &[4])
 }
 
 /// Usable LDTR: an LDT descriptor, system, present, no reserved bit.
@@ -43,7 +43,7 @@ fn ldtr_rights_are_checked(vm: &mut NestedVm) -> Verdict {
         0x2_0082,
         0x8000_0082,
     ];
-    each_is_refused(vm, Field::GUEST_LDTR_RIGHTS, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_LDTR_RIGHTS, &values)
 }
 
 /// TR: a busy TSS, system, present, usable, no reserved bit.
@@ -53,7 +53,7 @@ fn tr_rights_are_checked(vm: &mut NestedVm) -> Verdict {
     let values = [
         0x83, 0x89, 0x82, 0x8f, 0x9b, 0x0b, 0x1_008b, 0x18b, 0x88b, 0x2_008b,
     ];
-    each_is_refused(vm, Field::GUEST_TR_RIGHTS, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_TR_RIGHTS, &values)
 }
 
 /// Bits 11:8 and 31:17 of usable access rights are reserved.
@@ -68,7 +68,7 @@ fn reserved_rights_are_refused(vm: &mut NestedVm, row: Segment) -> Verdict {
     let field = Field::guest_rights(row);
     let good = vm.get(field);
     let values: Vec<u64> = (8..12).chain(17..32).map(|bit| good | 1 << bit).collect();
-    each_is_refused(vm, field, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, field, &values)
 }
 
 /// A usable segment is present and is a code or data segment.
@@ -82,7 +82,7 @@ fn reserved_rights_are_refused(vm: &mut NestedVm, row: Segment) -> Verdict {
 fn usable_segments_are_present(vm: &mut NestedVm, row: Segment) -> Verdict {
     let field = Field::guest_rights(row);
     let good = vm.get(field);
-    each_is_refused(vm, field, &[good & !0x80, good & !0x10])
+    each_is_refused(vm, Entry::BAD_GUEST, field, &[good & !0x80, good & !0x10])
 }
 
 /// An unusable data segment is not looked at; CS must be usable.
@@ -106,7 +106,7 @@ fn cs_type_is_checked(vm: &mut NestedVm) -> Verdict {
     let values: Vec<u64> = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14]
         .map(|kind| CODE64 & !0xf | kind)
         .to_vec();
-    each_is_refused(vm, Field::GUEST_CS_RIGHTS, &values)?;
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_CS_RIGHTS, &values)?;
     for kind in [9, 11, 13, 15] {
         vm.set(Field::GUEST_CS_RIGHTS, CODE64 & !0xf | kind);
         expect_eq!(vm.run(), Entry::DONE, "type {kind}")?;
@@ -120,7 +120,7 @@ fn ss_type_is_checked(vm: &mut NestedVm) -> Verdict {
     let values: Vec<u64> = [0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15]
         .map(|kind| DATA & !0xf | kind)
         .to_vec();
-    each_is_refused(vm, Field::GUEST_SS_RIGHTS, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_SS_RIGHTS, &values)
 }
 
 /// Data segments: accessed, and readable if they are code.
@@ -133,7 +133,7 @@ fn data_segment_type_is_checked(vm: &mut NestedVm, row: Segment) -> Verdict {
     let values: Vec<u64> = [0, 2, 4, 6, 8, 9, 10, 12, 13, 14]
         .map(|kind| DATA & !0xf | kind)
         .to_vec();
-    each_is_refused(vm, field, &values)?;
+    each_is_refused(vm, Entry::BAD_GUEST, field, &values)?;
     for kind in [1, 3, 5, 7, 11, 15] {
         vm.set(field, DATA & !0xf | kind);
         expect_eq!(vm.run(), Entry::DONE, "type {kind}")?;
@@ -144,7 +144,12 @@ fn data_segment_type_is_checked(vm: &mut NestedVm, row: Segment) -> Verdict {
 /// CS: L and D cannot both be 1 in an IA-32e guest.
 #[case(spec = "SDM 3C 27.3.1.2")]
 fn long_code_segments_have_no_d(vm: &mut NestedVm) -> Verdict {
-    each_is_refused(vm, Field::GUEST_CS_RIGHTS, &[CODE64 | 1 << 14])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_CS_RIGHTS,
+        &[CODE64 | 1 << 14],
+    )
 }
 
 /// Granularity must fit the limit: bytes need bits 31:20 clear, pages bits 11:0 set.
@@ -180,10 +185,15 @@ fn granularity_fits_the_limit(vm: &mut NestedVm, row: Segment) -> Verdict {
 fn cs_privilege_equals_that_of_ss(vm: &mut NestedVm) -> Verdict {
     // Non-conforming with DPL 1 to 3 under SS.DPL 0.
     let values: Vec<u64> = (1..4).map(|dpl| CODE64 | dpl << 5).collect();
-    each_is_refused(vm, Field::GUEST_CS_RIGHTS, &values)?;
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_CS_RIGHTS, &values)?;
     vm.rewind();
     // Conforming with DPL 1 under SS.DPL 0.
-    each_is_refused(vm, Field::GUEST_CS_RIGHTS, &[CODE64 | 4 | 1 << 5])?;
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_CS_RIGHTS,
+        &[CODE64 | 4 | 1 << 5],
+    )?;
     vm.set(Field::GUEST_CS_RIGHTS, CODE64 | 4);
     expect_eq!(vm.run(), Entry::DONE, "conforming, DPL 0")
 }
@@ -194,11 +204,17 @@ fn ss_privilege_equals_its_rpl(vm: &mut NestedVm) -> Verdict {
     let selector = vm.get(Field::GUEST_SS_SELECTOR);
     each_is_refused(
         vm,
+        Entry::BAD_GUEST,
         Field::GUEST_SS_SELECTOR,
         &[selector | 1, selector | 2, selector | 3],
     )?;
     vm.rewind();
-    each_is_refused(vm, Field::GUEST_SS_RIGHTS, &[DATA | 1 << 5, DATA | 3 << 5])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_SS_RIGHTS,
+        &[DATA | 1 << 5, DATA | 3 << 5],
+    )
 }
 
 /// An unrestricted guest may have an SS.RPL other than CS.RPL.
@@ -220,7 +236,7 @@ fn ss_rpl_is_free_in_unrestricted_guests(vm: &mut NestedVm) -> Verdict {
 fn data_segment_dpl_is_at_least_rpl(vm: &mut NestedVm, row: Segment) -> Verdict {
     let selector = Field::guest_selector(row);
     let good = vm.get(selector);
-    each_is_refused(vm, selector, &[good | 1, good | 3])?;
+    each_is_refused(vm, Entry::BAD_GUEST, selector, &[good | 1, good | 3])?;
     vm.set(selector, good | 3);
     vm.set(Field::guest_rights(row), DATA | 3 << 5);
     expect_eq!(vm.run(), Entry::DONE, "RPL 3, DPL 3")
@@ -240,6 +256,7 @@ fn system_bases_must_be_canonical(vm: &mut NestedVm, row: Segment) -> Verdict {
     }
     each_is_refused(
         vm,
+        Entry::BAD_GUEST,
         Field::guest_base(row),
         &[1 << 63, 1 << 60, 0xaaaa_aaaa_aaaa_aaaa],
     )
@@ -252,7 +269,7 @@ fn system_bases_must_be_canonical(vm: &mut NestedVm, row: Segment) -> Verdict {
 )]
 fn base_upper_half_is_checked(vm: &mut NestedVm, row: Segment) -> Verdict {
     let values: Vec<u64> = (32..64).map(|bit| 1 << bit).collect();
-    each_is_refused(vm, Field::guest_base(row), &values)?;
+    each_is_refused(vm, Entry::BAD_GUEST, Field::guest_base(row), &values)?;
     if row != Segment::Cs {
         vm.set(Field::guest_rights(row), UNUSABLE);
         vm.set(Field::guest_base(row), 1 << 32);
@@ -270,10 +287,15 @@ fn base_upper_half_is_checked(vm: &mut NestedVm, row: Segment) -> Verdict {
     )
 )]
 fn descriptor_tables_are_checked(vm: &mut NestedVm, row: (Field, Field)) -> Verdict {
-    each_is_refused(vm, row.0, &[1 << 63, 1 << 60, 0xaaaa_aaaa_aaaa_aaaa])?;
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        row.0,
+        &[1 << 63, 1 << 60, 0xaaaa_aaaa_aaaa_aaaa],
+    )?;
     vm.rewind();
     let values: Vec<u64> = (16..32).map(|bit| 1 << bit).collect();
-    each_is_refused(vm, row.1, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, row.1, &values)
 }
 
 /// What a virtual-8086 segment must have, and how to spoil it.

@@ -7,6 +7,7 @@
 //!
 //! Each case starts from `NestedVm`'s valid guest, spoils one field, then mends it.
 
+use crate::checks::{FixedBits, each_is_refused, fixed_bits_are_refused};
 use crate::modes::pae_identity;
 use guest_lib::arch::registers::{Cr0, Cr4, Efer, Rflags};
 use guest_lib::arch::vmx::controls;
@@ -14,17 +15,6 @@ use guest_lib::arch::vmx::nested_vm::{Entry, NestedVm};
 use guest_lib::arch::vmx::vmcs::{Field, Segment};
 use guest_lib::arch::vmx::{self, capability};
 use guest_lib::prelude::*;
-
-/// Spoils a field with each value, then mends it. The guest's other state stays as it is.
-pub fn each_is_refused(vm: &mut NestedVm, field: Field, values: &[u64]) -> Verdict {
-    let good = vm.get(field);
-    for &value in values {
-        vm.set(field, value);
-        expect_eq!(vm.enter(), Entry::BAD_GUEST, "{field:?} = {value:#x}")?;
-    }
-    vm.set(field, good);
-    expect_eq!(vm.enter(), Entry::DONE, "{field:?} = {good:#x}")
-}
 
 /// A bit of CR0 or CR4 that VMX operation fixes must have that value.
 #[case(
@@ -34,18 +24,8 @@ pub fn each_is_refused(vm: &mut NestedVm, field: Field, values: &[u64]) -> Verdi
         cr4: (Field::GUEST_CR4, vmx::CR4_FIXED0, vmx::CR4_FIXED1),
     )
 )]
-fn fixed_bits_are_checked(vm: &mut NestedVm, row: (Field, u32, u32)) -> Verdict {
-    let (field, fixed0, fixed1) = row;
-    let (zero, one) = (capability(fixed0), capability(fixed1));
-    let good = vm.get(field);
-    // PE and PG: other rules refuse them too when the guest is not unrestricted.
-    let spoiled: Vec<u64> = (0..64)
-        .map(|bit| 1u64 << bit)
-        .filter(|bit| zero & bit != 0 || one & bit == 0)
-        .map(|bit| good ^ bit)
-        .collect();
-    expect!(spoiled.len() > 16, "only {} fixed bits", spoiled.len())?;
-    each_is_refused(vm, field, &spoiled)
+fn fixed_bits_are_checked(vm: &mut NestedVm, row: FixedBits) -> Verdict {
+    fixed_bits_are_refused(vm, Entry::BAD_GUEST, row)
 }
 
 /// CR0.PG without CR0.PE is refused, for an unrestricted guest too.
@@ -54,17 +34,32 @@ fn paging_requires_protection(vm: &mut NestedVm) -> Verdict {
     vm.enable_ept()?;
     vm.enable(controls::UNRESTRICTED_GUEST)?;
     let good = vm.get(Field::GUEST_CR0);
-    each_is_refused(vm, Field::GUEST_CR0, &[good & !Cr0::PE.bits()])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_CR0,
+        &[good & !Cr0::PE.bits()],
+    )
 }
 
 /// An IA-32e guest needs CR0.PG and CR4.PAE.
 #[case(spec = "SDM 3C 27.3.1.1")]
 fn long_mode_requires_paging_and_pae(vm: &mut NestedVm) -> Verdict {
     let good = vm.get(Field::GUEST_CR4);
-    each_is_refused(vm, Field::GUEST_CR4, &[good & !Cr4::PAE.bits()])?;
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_CR4,
+        &[good & !Cr4::PAE.bits()],
+    )?;
     vm.rewind();
     let good = vm.get(Field::GUEST_CR0);
-    each_is_refused(vm, Field::GUEST_CR0, &[good & !Cr0::PG.bits()])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_CR0,
+        &[good & !Cr0::PG.bits()],
+    )
 }
 
 /// CR4.PCIDE without IA-32e mode is refused.
@@ -75,7 +70,12 @@ fn pcide_requires_long_mode(vm: &mut NestedVm) -> Verdict {
     }
     vm.unpaged_32()?;
     let good = vm.get(Field::GUEST_CR4);
-    each_is_refused(vm, Field::GUEST_CR4, &[good | Cr4::PCIDE.bits()])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_CR4,
+        &[good | Cr4::PCIDE.bits()],
+    )
 }
 
 /// CR3 must not set a bit beyond the physical address width.
@@ -84,7 +84,7 @@ fn cr3_width_is_checked(vm: &mut NestedVm) -> Verdict {
     let good = vm.get(Field::GUEST_CR3);
     let width = vmx::address_limit().trailing_zeros();
     let values: Vec<u64> = (width..61).chain([63]).map(|bit| good | 1 << bit).collect();
-    each_is_refused(vm, Field::GUEST_CR3, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_CR3, &values)
 }
 
 /// Bits 63:32 of DR7 must be 0 when the entry loads debug controls.
@@ -92,7 +92,7 @@ fn cr3_width_is_checked(vm: &mut NestedVm) -> Verdict {
 fn dr7_upper_half_is_checked(vm: &mut NestedVm) -> Verdict {
     vm.enable(controls::LOAD_DEBUG)?;
     let values: Vec<u64> = (32..64).map(|bit| 0x400 | 1 << bit).collect();
-    each_is_refused(vm, Field::GUEST_DR7, &values)?;
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_DR7, &values)?;
     vm.disable(controls::LOAD_DEBUG)?;
     vm.set(Field::GUEST_DR7, 0x400 | 1 << 40);
     expect_eq!(vm.run(), Entry::DONE, "not loaded")
@@ -103,7 +103,7 @@ fn dr7_upper_half_is_checked(vm: &mut NestedVm) -> Verdict {
 fn debugctl_reserved_bits_are_checked(vm: &mut NestedVm) -> Verdict {
     vm.enable(controls::LOAD_DEBUG)?;
     let values: Vec<u64> = (16..64).map(|bit| 1 << bit).collect();
-    each_is_refused(vm, Field::GUEST_DEBUGCTL, &values)?;
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_DEBUGCTL, &values)?;
     vm.disable(controls::LOAD_DEBUG)?;
     vm.set(Field::GUEST_DEBUGCTL, 1 << 40);
     expect_eq!(vm.run(), Entry::DONE, "not loaded")
@@ -115,7 +115,12 @@ fn debugctl_reserved_bits_are_checked(vm: &mut NestedVm) -> Verdict {
     rows(esp: Field::GUEST_SYSENTER_ESP, eip: Field::GUEST_SYSENTER_EIP)
 )]
 fn sysenter_addresses_must_be_canonical(vm: &mut NestedVm, row: Field) -> Verdict {
-    each_is_refused(vm, row, &[0xaaaa_aaaa_aaaa_aaaa, 1 << 63, 1 << 60])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        row,
+        &[0xaaaa_aaaa_aaaa_aaaa, 1 << 63, 1 << 60],
+    )
 }
 
 /// PAT entries must hold memory types that exist, when the entry loads the PAT.
@@ -133,7 +138,7 @@ fn pat_is_checked(vm: &mut NestedVm) -> Verdict {
             values.push(good & !(0xff << (8 * byte)) | value << (8 * byte));
         }
     }
-    each_is_refused(vm, Field::GUEST_PAT, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_PAT, &values)
 }
 
 /// EFER: reserved bits are refused, when the entry loads EFER.
@@ -151,7 +156,7 @@ fn efer_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
         .filter(|bit| known.bits() & bit == 0)
         .map(|bit| good | bit)
         .collect();
-    each_is_refused(vm, Field::GUEST_EFER, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_EFER, &values)
 }
 
 /// EFER: LMA must equal the IA-32e-guest control, and LME must equal LMA while paging is on.
@@ -163,7 +168,7 @@ fn efer_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
 fn efer_long_mode_equals_the_guest_mode(vm: &mut NestedVm, row: u64) -> Verdict {
     vm.enable(controls::LOAD_EFER)?;
     let good = vm.get(Field::GUEST_EFER);
-    each_is_refused(vm, Field::GUEST_EFER, &[good & !row])
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_EFER, &[good & !row])
 }
 
 /// EFER.LME may be set in a guest without paging.
@@ -190,13 +195,18 @@ fn rflags_reserved_bits_are_checked(vm: &mut NestedVm) -> Verdict {
             .chain(&Vec::from_iter(22..64))
             .map(|bit| 2 | 1u64 << bit),
     );
-    each_is_refused(vm, Field::GUEST_RFLAGS, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_RFLAGS, &values)
 }
 
 /// RFLAGS.VM is refused in an IA-32e guest.
 #[case(spec = "SDM 3C 27.3.1.4")]
 fn virtual_8086_is_refused_in_long_mode(vm: &mut NestedVm) -> Verdict {
-    each_is_refused(vm, Field::GUEST_RFLAGS, &[2 | Rflags::VM.bits()])
+    each_is_refused(
+        vm,
+        Entry::BAD_GUEST,
+        Field::GUEST_RFLAGS,
+        &[2 | Rflags::VM.bits()],
+    )
 }
 
 /// RFLAGS.IF must be set when an external interrupt is injected.
@@ -222,6 +232,7 @@ fn rip_upper_bits_are_identical(vm: &mut NestedVm) -> Verdict {
     let good = vm.get(Field::GUEST_RIP);
     each_is_refused(
         vm,
+        Entry::BAD_GUEST,
         Field::GUEST_RIP,
         &[good | 1 << 60, good | 1 << 63, 0xaaaa_aaaa_aaaa_aaaa],
     )
@@ -234,7 +245,7 @@ fn rip_upper_half_is_checked_in_compatibility_mode(vm: &mut NestedVm) -> Verdict
     vm.set_segment(Segment::Cs, code, 0, 0xffff_ffff, 0xc09b);
     let good = vm.get(Field::GUEST_RIP);
     let values: Vec<u64> = (32..64).map(|bit| good | 1 << bit).collect();
-    each_is_refused(vm, Field::GUEST_RIP, &values)
+    each_is_refused(vm, Entry::BAD_GUEST, Field::GUEST_RIP, &values)
 }
 
 /// PAE guests: a reserved bit in a present PDPTE in memory fails the entry, qualification 2.

@@ -4,23 +4,13 @@
 //! entry with error 8 before the guest's state is looked at. A hypervisor that nests loads most
 //! of them by software, and a missing check becomes a crash of the wrong party.
 
+use crate::checks::{FixedBits, each_is_refused, fixed_bits_are_refused};
 use guest_lib::arch::registers::{Cr4, Efer};
 use guest_lib::arch::vmx::controls::{self, Control};
 use guest_lib::arch::vmx::nested_vm::{Entry, NestedVm};
 use guest_lib::arch::vmx::vmcs::{Field, Segment};
 use guest_lib::arch::vmx::{self, capability};
 use guest_lib::prelude::*;
-
-/// Spoils a field with each value, then mends it.
-fn each_is_refused(vm: &mut NestedVm, field: Field, values: &[u64]) -> Verdict {
-    let good = vm.get(field);
-    for &value in values {
-        vm.set(field, value);
-        expect_eq!(vm.run(), Entry::BAD_HOST, "{field:?} = {value:#x}")?;
-    }
-    vm.set(field, good);
-    expect_eq!(vm.run(), Entry::DONE, "{field:?} = {good:#x}")
-}
 
 /// A bit of CR0 or CR4 that VMX operation fixes must have that value.
 #[case(
@@ -30,17 +20,8 @@ fn each_is_refused(vm: &mut NestedVm, field: Field, values: &[u64]) -> Verdict {
         cr4: (Field::HOST_CR4, vmx::CR4_FIXED0, vmx::CR4_FIXED1),
     )
 )]
-fn fixed_bits_are_checked(vm: &mut NestedVm, row: (Field, u32, u32)) -> Verdict {
-    let (field, fixed0, fixed1) = row;
-    let (zero, one) = (capability(fixed0), capability(fixed1));
-    let good = vm.get(field);
-    let spoiled: Vec<u64> = (0..64)
-        .map(|bit| 1u64 << bit)
-        .filter(|bit| zero & bit != 0 || one & bit == 0)
-        .map(|bit| good ^ bit)
-        .collect();
-    expect!(spoiled.len() > 16, "only {} fixed bits", spoiled.len())?;
-    each_is_refused(vm, field, &spoiled)
+fn fixed_bits_are_checked(vm: &mut NestedVm, row: FixedBits) -> Verdict {
+    fixed_bits_are_refused(vm, Entry::BAD_HOST, row)
 }
 
 /// CR3 must not set a bit beyond the physical address width.
@@ -50,7 +31,7 @@ fn cr3_width_is_checked(vm: &mut NestedVm) -> Verdict {
     // Bits 62:61 turn on linear-address masking where that exists; bit 63 is always refused.
     let width = vmx::address_limit().trailing_zeros();
     let values: Vec<u64> = (width..61).chain([63]).map(|bit| good | 1 << bit).collect();
-    each_is_refused(vm, Field::HOST_CR3, &values)
+    each_is_refused(vm, Entry::BAD_HOST, Field::HOST_CR3, &values)
 }
 
 /// An address that the host state holds must be canonical.
@@ -72,6 +53,7 @@ fn addresses_must_be_canonical(vm: &mut NestedVm, row: Field) -> Verdict {
     // Non-canonical with 48 and with 57 bits.
     each_is_refused(
         vm,
+        Entry::BAD_HOST,
         row,
         &[0xaaaa_aaaa_aaaa_aaaa, good | 1 << 63, good | 1 << 60],
     )
@@ -88,13 +70,13 @@ fn addresses_must_be_canonical(vm: &mut NestedVm, row: Field) -> Verdict {
 fn selectors_have_no_rpl_and_ti(vm: &mut NestedVm, row: Segment) -> Verdict {
     let field = Field::host_selector(row);
     let good = vm.get(field);
-    each_is_refused(vm, field, &[good | 1, good | 2, good | 4])
+    each_is_refused(vm, Entry::BAD_HOST, field, &[good | 1, good | 2, good | 4])
 }
 
 /// The host's CS and TR selectors must not be 0.
 #[case(spec = "SDM 3C 27.2.3", rows(cs: Segment::Cs, tr: Segment::Tr))]
 fn selector_zero_is_refused(vm: &mut NestedVm, row: Segment) -> Verdict {
-    each_is_refused(vm, Field::host_selector(row), &[0])
+    each_is_refused(vm, Entry::BAD_HOST, Field::host_selector(row), &[0])
 }
 
 /// The host's SS selector may be 0 in a 64-bit host.
@@ -149,7 +131,7 @@ fn efer_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
         .filter(|bit| known.bits() & bit == 0)
         .map(|bit| good | bit)
         .collect();
-    each_is_refused(vm, Field::HOST_EFER, &values)
+    each_is_refused(vm, Entry::BAD_HOST, Field::HOST_EFER, &values)
 }
 
 /// EFER: LMA and LME must both equal the host address-space size.
@@ -161,7 +143,7 @@ fn efer_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
 fn efer_long_mode_equals_the_host_size(vm: &mut NestedVm, row: u64) -> Verdict {
     vm.enable(controls::LOAD_HOST_EFER)?;
     let good = vm.get(Field::HOST_EFER);
-    each_is_refused(vm, Field::HOST_EFER, &[good & !row])
+    each_is_refused(vm, Entry::BAD_HOST, Field::HOST_EFER, &[good & !row])
 }
 
 /// A host in IA-32e mode must be a 64-bit host.
@@ -178,7 +160,12 @@ fn host_size_equals_the_current_mode(vm: &mut NestedVm) -> Verdict {
 #[case(spec = "SDM 3C 27.2.4")]
 fn long_mode_host_needs_pae(vm: &mut NestedVm) -> Verdict {
     let good = vm.get(Field::HOST_CR4);
-    each_is_refused(vm, Field::HOST_CR4, &[good & !Cr4::PAE.bits()])
+    each_is_refused(
+        vm,
+        Entry::BAD_HOST,
+        Field::HOST_CR4,
+        &[good & !Cr4::PAE.bits()],
+    )
 }
 
 /// A 64-bit host may have CR4.PCIDE, and the exit sets it.
@@ -227,6 +214,7 @@ fn perf_global_ctrl_reserved_bits_are_refused(vm: &mut NestedVm) -> Verdict {
     vm.enable(control)?;
     each_is_refused(
         vm,
+        Entry::BAD_HOST,
         Field::HOST_PERF_GLOBAL_CTRL,
         &[1 << 63, 1 << 31, 1 << 60],
     )
