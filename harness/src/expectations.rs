@@ -7,10 +7,11 @@
 //!   reference: https://example.org/issue/1
 //!   versions: ">=7.2 <9"
 //!   when: "kernel>=6.1 arch=x86_64"
+//!   sometimes: true
 //! ```
 //!
 //! `versions` is the hypervisor's; `when` is the host's: `kernel`, `cpus` and `arch`. Both must hold
-//! for an entry to count.
+//! for an entry to count. `sometimes` is for a race: a pass is then as good as the known deviation.
 
 mod update;
 
@@ -41,6 +42,9 @@ pub(crate) struct RawEntry {
     versions: Option<String>,
     #[serde(default)]
     when: Option<String>,
+    /// Whether a race decides: the cases may also pass, and the entry is never stale.
+    #[serde(default)]
+    sometimes: bool,
 }
 
 /// One known deviation.
@@ -58,6 +62,8 @@ pub struct Entry {
     versions: Vec<(Comparison, Vec<u64>)>,
     /// Whether its `when` holds on this host.
     here: bool,
+    /// Whether a pass is as good.
+    sometimes: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +153,7 @@ impl Expectations {
                 reference: raw.reference,
                 versions,
                 here,
+                sometimes: raw.sometimes,
             })
         });
         Ok(Expectations {
@@ -164,7 +171,7 @@ impl Expectations {
         match result.outcome {
             Outcome::Skip => Verdict::Expected,
             Outcome::Pass if again::is_flaky(result) => Verdict::Flaky(again::summary(result)),
-            Outcome::Pass => match entries.next() {
+            Outcome::Pass => match entries.find(|e| !e.sometimes) {
                 Some(entry) => Verdict::Fixed(entry.known()),
                 None => Verdict::Expected,
             },
@@ -193,12 +200,13 @@ impl Expectations {
     }
 
     /// Entries (from 0) that cover cases of `results` on `version`, none of which deviated: all
-    /// passed or were skipped, and at least one passed.
+    /// passed or were skipped, and at least one passed. What happens only sometimes is never stale.
     pub fn stale(&self, version: &str, results: &[(String, Outcome)]) -> Vec<usize> {
         let version = numbers(version).unwrap_or_default();
         let stale = |entry: &Entry| {
             let covered = || results.iter().filter(|(id, _)| entry.covers_id(id));
             entry.covers(&version)
+                && !entry.sometimes
                 && covered().any(|(_, o)| *o == Outcome::Pass)
                 && covered().all(|(_, o)| matches!(o, Outcome::Pass | Outcome::Skip))
         };
@@ -346,6 +354,25 @@ mod tests {
         ));
         assert_eq!(judge("x86/svm/a/b", "9", Outcome::Pass), Verdict::Expected);
         assert_eq!(judge("x86/svm/a/b", "8", Outcome::Skip), Verdict::Expected);
+    }
+
+    #[test]
+    fn what_happens_sometimes_is_neither_fixed_nor_stale() {
+        let e = Expectations::parse("e", &format!("{TEXT}  sometimes: true\n")).unwrap();
+        let judge = |id, outcome| e.judge(id, "8", &CaseResult::plain(outcome));
+        let id = "x86/svm/a/b";
+        assert_eq!(judge(id, Outcome::Pass), Verdict::Expected);
+        assert!(matches!(judge(id, Outcome::Fail), Verdict::Known(_)));
+        // Only the outcome that is known.
+        assert_eq!(judge(id, Outcome::Crash), Verdict::Unexpected);
+        let passed = [(id.to_owned(), Outcome::Pass)];
+        assert_eq!(e.stale("8", &passed), [0usize; 0]);
+        // Another entry that promises a deviation is still told of the pass.
+        let both = format!("{TEXT}  sometimes: true\n{TEXT}");
+        let e = Expectations::parse("e", &both).unwrap();
+        let pass = CaseResult::plain(Outcome::Pass);
+        assert!(matches!(e.judge(id, "8", &pass), Verdict::Fixed(_)));
+        assert_eq!(e.stale("8", &passed), [1]);
     }
 
     #[test]
