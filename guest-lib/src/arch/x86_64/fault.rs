@@ -4,16 +4,21 @@
 //! faults, the exception handler records the fault, puts the stack back and returns to the
 //! trampoline, which returns "faulted". Nothing unwinds: what the closure owned is leaked.
 
+mod catch;
+mod entry;
+
+pub use catch::{catch, catch_user, catch_user_with};
+pub(super) use entry::stub_address;
+
 use super::segments::{PER_CPU, this_cpu};
 use super::{cpu, segments};
 use crate::runner;
 use alloc::boxed::Box;
 use assay_protocol::line::EXCEPTION;
-use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::mem::{ManuallyDrop, MaybeUninit};
 use core::sync::atomic::{AtomicPtr, Ordering};
+use entry::{assay_recover, assay_user_end};
 
 /// An exception: its vector, and its error code (0 for vectors that have none).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -168,161 +173,6 @@ const USER_RETURN: usize = 256;
 
 /// The software interrupt by which user code ends that a case has written as bytes.
 pub(super) const USER_END: usize = 0x81;
-
-unsafe extern "C" {
-    fn assay_catch(f: extern "C" fn(*mut u8), data: *mut u8, slot: *mut Recovery) -> u64;
-    fn assay_user(
-        f: extern "C" fn(*mut u8),
-        data: *mut u8,
-        slot: *mut Recovery,
-        cr3: u64,
-        stack: u64,
-        rsp0: *mut u64,
-    ) -> u64;
-    fn assay_recover();
-    static assay_stubs: u8;
-    static assay_user_end: u8;
-}
-
-const STUB_SIZE: usize = 16;
-
-pub(super) fn stub_address(vector: usize) -> u64 {
-    (&raw const assay_stubs) as u64 + (vector * STUB_SIZE) as u64
-}
-
-global_asm!(
-    ".global assay_catch, assay_user, assay_user_end, assay_recover, assay_stubs",
-    ".macro ASSAY_SAVE_CONTEXT",
-    "push rbp",
-    "push rbx",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    "pushfq",
-    "mov rax, cr3",
-    "push rax",
-    "push qword ptr [rdx]",
-    "push rdx",
-    "mov [rdx], rsp",
-    ".endm",
-    "assay_catch:",
-    "ASSAY_SAVE_CONTEXT",
-    "sub rsp, 8",
-    "mov rax, rdi",
-    "mov rdi, rsi",
-    "call rax",
-    "add rsp, 8",
-    "xor eax, eax",
-    // No fault: CR3 and RFLAGS stay as the closure left them.
-    "pop rdx",
-    "pop qword ptr [rdx]",
-    "add rsp, 16",
-    "jmp 3f",
-    // A fault, or the end of user code: EAX says which.
-    "assay_recover:",
-    "cld",
-    "mov ecx, {data}",
-    "mov ds, ecx",
-    "mov es, ecx",
-    "pop rdx",
-    "pop qword ptr [rdx]",
-    "pop rcx",
-    "mov rdx, cr3",
-    "cmp rdx, rcx",
-    "je 2f",
-    "mov cr3, rcx",
-    "2:",
-    "popfq",
-    "3:",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop rbx",
-    "pop rbp",
-    "ret",
-    // rdi f, rsi data, rdx slot, rcx cr3, r8 stack, r9 &tss.rsp0
-    "assay_user:",
-    "ASSAY_SAVE_CONTEXT",
-    "mov [r9], rsp",
-    "mov cr3, rcx",
-    "push {user_data}",
-    "push r8",
-    "pushfq",
-    "push {user_code}",
-    "lea rax, [rip + assay_user_thunk]",
-    "push rax",
-    "mov r12, rdi",
-    "mov rdi, rsi",
-    "xor ebp, ebp",
-    "iretq",
-    "assay_user_thunk:",
-    "call r12",
-    // The end of user code: a fault at a known address, because some instruction emulators have
-    // neither INT n nor SYSCALL.
-    "assay_user_end:",
-    "ud2",
-    // One stub per vector, all of one size; those without an error code push a zero.
-    ".balign 16",
-    "assay_stubs:",
-    ".set assay_vector, 0",
-    ".rept 256",
-    ".balign 16",
-    // ENDBR64: cases turn indirect-branch tracking on.
-    ".byte 0xf3, 0x0f, 0x1e, 0xfa",
-    ".if !(assay_vector == 8 || (assay_vector >= 10 && assay_vector <= 14) || assay_vector == 17 || assay_vector == 21 || assay_vector == 29 || assay_vector == 30)",
-    "push 0",
-    ".endif",
-    "push assay_vector",
-    "jmp assay_common",
-    ".set assay_vector, assay_vector + 1",
-    ".endr",
-    "assay_common:",
-    "push rax",
-    "push rbx",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push rbp",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    "cld",
-    "mov rdi, rsp",
-    // The frame is as aligned as the processor made it; Rust wants 16 bytes.
-    "mov rbp, rsp",
-    "and rsp, -16",
-    "call {trap}",
-    "mov rsp, rbp",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rbp",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rbx",
-    "pop rax",
-    "add rsp, 16",
-    "iretq",
-    data = const segments::KERNEL_DATA,
-    user_data = const segments::USER_DATA,
-    user_code = const segments::USER_CODE,
-    trap = sym trap,
-);
 
 /// Handles a vector instead of the runtime.
 type HandlerFn = dyn Fn(&mut Frame) + Sync;
@@ -488,75 +338,4 @@ fn unexpected(frame: &Frame) -> ! {
             line(format_args!("at {:#x}", f.rip));
         },
     )
-}
-
-struct Call<F, T> {
-    f: ManuallyDrop<F>,
-    result: MaybeUninit<T>,
-}
-
-extern "C" fn call<F: FnOnce() -> T, T>(data: *mut u8) {
-    // SAFETY: `data` is the `Call` that `catch` or `catch_user` passes, and this runs once.
-    unsafe {
-        let call = &mut *data.cast::<Call<F, T>>();
-        let f = ManuallyDrop::take(&mut call.f);
-        call.result.write(f());
-    }
-}
-
-/// Runs `f` and returns its result, or the fault that ended it.
-///
-/// What `f` owned at the fault is leaked, not dropped. CR3 and RFLAGS are put back after a fault.
-pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Fault> {
-    fn entry<F: FnOnce() -> T, T>(_: &F) -> extern "C" fn(*mut u8) {
-        call::<F, T>
-    }
-    let entry = entry(&f);
-    let mut state = Call {
-        f: ManuallyDrop::new(f),
-        result: MaybeUninit::<T>::uninit(),
-    };
-    let slot = PER_CPU[this_cpu()].recovery.get();
-    // SAFETY: `entry` fits `state`, which outlives the call; the slot is this processor's.
-    let faulted = unsafe { assay_catch(entry, (&raw mut state).cast(), slot) };
-    if faulted != 0 {
-        return Err(LAST[this_cpu()].get());
-    }
-    // SAFETY: no fault, so `call` ran to its end and wrote the result.
-    Ok(unsafe { state.result.assume_init() })
-}
-
-/// Runs `f` at privilege level 3 and returns its result, or the fault that ended it.
-///
-/// All of memory is user memory while `f` runs; `f` must not allocate locks it shares, nor use
-/// privileged instructions that it does not mean to fault on. IOPL is 0.
-pub fn catch_user<T>(f: impl FnOnce() -> T) -> Result<T, Fault> {
-    catch_user_with(super::paging::user_root(), f)
-}
-
-/// As [`catch_user`], with page tables at `cr3`.
-pub fn catch_user_with<T>(cr3: u64, f: impl FnOnce() -> T) -> Result<T, Fault> {
-    fn entry<F: FnOnce() -> T, T>(_: &F) -> extern "C" fn(*mut u8) {
-        call::<F, T>
-    }
-    let entry = entry(&f);
-    let mut state = Call {
-        f: ManuallyDrop::new(f),
-        result: MaybeUninit::<T>::uninit(),
-    };
-    let stack = crate::memory::Frames::new(4);
-    let per_cpu = &PER_CPU[this_cpu()];
-    let slot = per_cpu.recovery.get();
-    // SAFETY: `entry` fits `state`, which outlives the call; slot and TSS are this processor's;
-    // the stack pointer leaves the alignment a `call` expects.
-    let faulted = unsafe {
-        let rsp0 = (&raw mut (*per_cpu.tss.get()).rsp).cast::<u64>();
-        let top = stack.address() + stack.len() as u64;
-        assay_user(entry, (&raw mut state).cast(), slot, cr3, top, rsp0)
-    };
-    if faulted != 0 {
-        return Err(LAST[this_cpu()].get());
-    }
-    // SAFETY: no fault, so `call` ran to its end and wrote the result.
-    Ok(unsafe { state.result.assume_init() })
 }
