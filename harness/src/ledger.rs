@@ -33,6 +33,8 @@ pub enum End {
     Exited(i32),
     /// A signal killed it.
     Signalled(i32),
+    /// The hypervisor said this on standard error and stopped the machine without ending.
+    Halted(String),
     /// Our own doing, after the running case exceeded its limit.
     CaseLimit,
     /// Our own doing, after the unit exceeded its limit.
@@ -439,6 +441,16 @@ impl Ledger {
                     &format!("{name} killed the hypervisor{said}"),
                 )
             }
+            End::Halted(said) if booting => caused(
+                Outcome::Error,
+                Kind::NoBoot,
+                &format!("the hypervisor stopped the machine before the payload spoke: {said}"),
+            ),
+            End::Halted(said) => caused(
+                Outcome::Crash,
+                Kind::Exit,
+                &format!("the hypervisor stopped the machine: {said}"),
+            ),
             End::CaseLimit if booting => caused(
                 Outcome::Timeout,
                 Kind::NoBoot,

@@ -103,6 +103,10 @@ pub struct Machine {
     /// CPU model instead of the fullest one the adaptor has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
+    /// x86: CPU model of Bochs (`bochs --help cpu`), whose models differ in what they emulate; the
+    /// one with VMX and CET when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bochs_cpu: Option<String>,
     /// CPU features, `+name` or `-name`, in the hypervisor's own words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[serde(default)]
@@ -144,6 +148,7 @@ impl Machine {
             secure: over.secure.or(self.secure),
             pit: over.pit.or(self.pit),
             cpu: over.cpu.clone().or_else(|| self.cpu.clone()),
+            bochs_cpu: over.bochs_cpu.clone().or_else(|| self.bochs_cpu.clone()),
             cpu_features: list(&self.cpu_features, &over.cpu_features),
             devices: list(&self.devices, &over.devices),
             services: list(&self.services, &over.services),
@@ -313,6 +318,18 @@ fn check_machine(arch: Arch, machine: &Machine, at: &str) -> Result<()> {
     if arch != Arch::X86 && machine.pit.is_some() {
         return wrong(format!("pit means nothing on {arch}"));
     }
+    if let Some(model) = &machine.bochs_cpu {
+        if arch != Arch::X86 {
+            return wrong(format!("bochs_cpu means nothing on {arch}"));
+        }
+        // It goes into a line of options of Bochs.
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if model.is_empty() || !model.chars().all(plain) {
+            return wrong(format!(
+                "bochs_cpu: '{model}' is no model of `bochs --help cpu`"
+            ));
+        }
+    }
     if let Some(gic) = machine.gic
         && ![2, 3, 4].contains(&gic)
     {
@@ -442,6 +459,7 @@ mod tests {
             ("cpus: 2", "cpus: 0", "cpus: 0 is not within"),
             ("cpus: 2", "gic: 3", "gic means nothing on x86"),
             ("cpus: 2", "machine: q53", "did you mean 'q35'?"),
+            ("cpus: 2", "bochs_cpu: 'ryzen, ips=1'", "is no model of"),
         ] {
             let message = message(&GOOD.replace(from, to));
             assert!(message.contains(part), "{message}");

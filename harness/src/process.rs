@@ -199,6 +199,11 @@ impl Machine {
         }
     }
 
+    /// What standard error has brought so far, as far as it is kept.
+    pub fn said(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+
     /// The last lines of standard error.
     pub fn stderr(&mut self) -> Vec<String> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -288,7 +288,14 @@ impl OneLaunch<'_> {
             }
             let read = machine.read(&mut buffer, (deadline - now).min(TICK));
             match read {
-                Ok(Output::Nothing) => continue,
+                Ok(Output::Nothing) => {
+                    let said = machine.said();
+                    let halted = self.job.hypervisor.halted(&said);
+                    match halted.filter(|_| over_since.is_none()) {
+                        Some(words) => break Some(End::Halted(words)),
+                        None => continue,
+                    }
+                }
                 Ok(Output::Bytes(n)) => {
                     self.log.write(&buffer[..n]);
                     transcript.feed(&buffer[..n], &mut events);

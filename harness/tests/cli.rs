@@ -251,6 +251,83 @@ fn a_missing_hypervisor_is_never_green() {
     assert!(out.contains("kind: \"no-boot\""), "{out}");
 }
 
+/// Writes a program that runs by itself: `sh` with nothing but its own commands.
+fn program(dir: &Dir, name: &str, text: &str) -> std::path::PathBuf {
+    let path = dir.0.join(name);
+    // Another process writes it, so that no other test's child has it open for writing.
+    let mut write = std::process::Command::new("sh");
+    write.args(["-c", "printf %s \"$1\" >\"$0\" && chmod +x \"$0\""]);
+    let text = format!("#!/bin/sh\n{text}");
+    assert!(write.arg(&path).arg(text).status().unwrap().success());
+    path
+}
+
+#[test]
+fn a_run_that_chooses_says_who_ran_what_and_who_else_could() {
+    let dir = workspace("chooses");
+    let mine = |has: &str| {
+        let line = format!("{{ command: [./mine, '{{kernel}}'], capabilities: [{has}] }}");
+        let text = format!("{MANIFEST}hypervisors:\n  mine: {line}\n  gone: ");
+        text + "{ command: [./gone, '{kernel}'], capabilities: [x86.vmx] }\n"
+    };
+    dir.write("unittests.yaml", mine("x86.vmx"));
+    let console = "TAP version 13\n1..2\n# start 1 x86/svm/vmrun/a\nok 1 - x86/svm/vmrun/a\n\
+                   # start 2 x86/svm/vmrun/b\nok 2 - x86/svm/vmrun/b # SKIP needs x86.vmx\n# done\n";
+    let version = "[ $1 = --version ] && echo QEMU emulator version 9.1 && exit 0\n";
+    let qemu = format!("{version}echo '{}'\n", console.trim_end());
+    let qemu = program(&dir, "qemu", &qemu);
+    program(&dir, "mine", "exit 0\n");
+    let run = |args: &[&str]| {
+        let mut command = dir.command(args);
+        // Neither the hypervisors of this machine nor its KVM.
+        command.env("PATH", &dir.0).env("ASSAY_QEMU_X86", &qemu);
+        command.env("ASSAY_KVM_DEVICE", "/nonexistent/kvm");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let tap = ["run", "-t", "x86/svm"];
+    let told = "# qemu-tcg ran 1 case\n# 1 skipped case needs x86.vmx: --hypervisor mine\n";
+    let out = run(&tap);
+    assert!(out.ends_with(told), "{out}");
+    assert_eq!(tap::validate(&out).unwrap().points.len(), 2);
+    assert_eq!(run(&tap), out, "the same bytes again");
+    let pretty = run(&["run", "--format", "pretty", "x86/svm"]);
+    assert!(pretty.contains(&told.replace("# ", "")), "{pretty}");
+    // Who is asked for answers alone; who lacks it is not named.
+    let out = run(&["run", "-t", "--hypervisor", "qemu-tcg", "x86/svm"]);
+    assert!(out.ends_with("needs x86.vmx\n"), "{out}");
+    dir.write("unittests.yaml", mine("x86.svm"));
+    assert!(run(&tap).ends_with("\n# qemu-tcg ran 1 case\n"));
+}
+
+#[test]
+fn accelerators_of_other_hosts_say_so() {
+    let dir = workspace("accelerators");
+    let out = text(&dir.assay(&["hypervisors", "--json"]).stdout);
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let of = |name: &str| {
+        let rows = rows.as_array().unwrap();
+        let row = rows
+            .iter()
+            .find(|r| r["name"] == name && r["arch"] == "x86");
+        row.unwrap_or_else(|| panic!("{name} is not in {out}"))
+    };
+    for name in ["qemu-hvf", "qemu-whpx", "qemu-mshv"] {
+        assert_eq!(of(name)["verified"], false, "{name}");
+    }
+    if cfg!(target_os = "linux") {
+        for (name, os) in [("qemu-hvf", "macos"), ("qemu-whpx", "windows")] {
+            assert_eq!(of(name)["usable"], false);
+            let reason = of(name)["reason"].as_str().unwrap();
+            assert!(
+                reason.contains(&format!("accelerator of {os} hosts")),
+                "{reason}"
+            );
+        }
+    }
+}
+
 #[test]
 fn dry_run_prints_commands_and_starts_nothing() {
     let dir = workspace("dry");

@@ -13,7 +13,7 @@ use crate::outcome::{CaseResult, Kind, Outcome};
 use crate::plan::{Job, Plan, plan, plan_auto};
 use crate::progress::Bar;
 use crate::refine::{Refinement, refine};
-use crate::report::{self, Format, Header, Line, Report, Summary};
+use crate::report::{self, Elsewhere, Format, Header, Line, Report, Summary};
 use crate::run::{self, Settings, UnitReport, first_command};
 use crate::runs::{self, Past};
 use crate::schedule::{Progress, Width, schedule};
@@ -51,8 +51,9 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
         None => None,
     };
     let mut hypervisors = hypervisors(&workspace, options, failed.as_ref())?;
+    let auto = hypervisors.is_empty();
     let images = workspace.cache().join("images");
-    let plan = match hypervisors.is_empty() {
+    let plan = match auto {
         true => {
             let auto = Auto::new(&workspace.cache());
             hypervisors = auto.all();
@@ -85,6 +86,7 @@ pub fn run(place: &Place, options: &RunOptions) -> Result<u8> {
         ids: catalog.ids().collect(),
         options,
         workspace: &workspace,
+        auto,
     }
     .execute()
 }
@@ -215,6 +217,57 @@ fn tell_unavailable(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Which hypervisors that can be used here meet what cases of `plan` were skipped for: counts by
+/// job and need.
+fn elsewhere(
+    plan: &Plan,
+    skipped: &BTreeMap<(usize, String), usize>,
+    workspace: &Workspace,
+) -> Result<Vec<Elsewhere>> {
+    if skipped.is_empty() {
+        return Ok(Vec::new());
+    }
+    let built_in = hypervisor::NAMES
+        .iter()
+        .map(|name| hypervisor::find(name, &workspace.cache()));
+    let mut known = built_in.collect::<Result<Vec<_>>>()?;
+    for described in crate::manifest::hypervisors(&workspace.manifest)? {
+        known.push(Arc::new(described));
+    }
+    // A probe may start a program, so it is asked last and once.
+    let mut usable: BTreeMap<(&str, Arch), bool> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, Vec<&'static str>), usize> = BTreeMap::new();
+    for ((index, need), cases) in skipped {
+        let job = &plan.jobs[*index];
+        let unit = &job.unit.unit;
+        let machine = job.hypervisor.supports(unit).is_err();
+        let mut names = Vec::new();
+        for other in &known {
+            let name = other.name();
+            let could = name != job.hypervisor.name()
+                && other.archs().contains(&unit.arch)
+                && other.supports(unit).is_ok()
+                && (machine || other.meets(unit, need));
+            let probe = || other.probe(unit.arch).is_ok();
+            if could && *usable.entry((name, unit.arch)).or_insert_with(probe) {
+                names.push(name);
+            }
+        }
+        if !names.is_empty() {
+            *found.entry((need, names)).or_default() += cases;
+        }
+    }
+    let told = found.into_iter().map(|((need, hypervisors), cases)| {
+        let need = need.to_owned();
+        Elsewhere {
+            need,
+            cases,
+            hypervisors,
+        }
+    });
+    Ok(told.collect())
+}
+
 fn scale() -> Result<f64> {
     let Some(text) = std::env::var_os("ASSAY_TIMEOUT_SCALE") else {
         return Ok(1.0);
@@ -249,6 +302,8 @@ struct Run<'a> {
     ids: Vec<String>,
     options: &'a RunOptions,
     workspace: &'a Workspace,
+    /// Whether each unit got its own hypervisor.
+    auto: bool,
 }
 
 impl Run<'_> {
@@ -291,6 +346,7 @@ impl Run<'_> {
             ..Summary::default()
         };
         let mut found: BTreeMap<&'static str, Found> = BTreeMap::new();
+        let mut skipped: BTreeMap<(usize, String), usize> = BTreeMap::new();
         let width = match self.options.jobs {
             Some(n) => Width::Machines(n.into()),
             None => Width::Cpus(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -311,6 +367,13 @@ impl Run<'_> {
         schedule(&self.plan, width, &one, &watch, |index, report| {
             let job = &self.plan.jobs[index];
             bar.done(index, report.results.len());
+            if self.auto {
+                let ran = report.results.iter().filter(|r| report::has_run(r)).count();
+                *summary.chosen.entry(job.hypervisor.name()).or_default() += ran;
+                for need in report.results.iter().filter_map(|r| r.need.as_ref()) {
+                    *skipped.entry((index, need.clone())).or_default() += 1;
+                }
+            }
             bar.suspend(|| {
                 let found = found.entry(job.hypervisor.name()).or_default();
                 self.release(job, &report, &stable, &mut summary, found, &mut |line| {
@@ -324,6 +387,10 @@ impl Run<'_> {
         bar.finish();
         summary.interrupted = interrupt.signalled();
         summary.stopped = interrupt.is_set() && !summary.interrupted;
+        summary.chosen.retain(|_, cases| *cases > 0);
+        if !interrupt.is_set() {
+            summary.elsewhere = elsewhere(&self.plan, &skipped, self.workspace)?;
+        }
         summary.duration = begun.elapsed();
         each(&mut reports, &mut |r| r.finished(&summary));
         if !interrupt.is_set() {

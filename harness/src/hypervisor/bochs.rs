@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 /// Overrides the CPU model.
 const MODEL_KEY: &str = "ASSAY_BOCHS_MODEL";
-/// The model with VMX and CET, and the one with SVM.
+/// The model with VMX and CET, which is the usual one, and one with SVM.
 const INTEL: &str = "tigerlake";
 const AMD: &str = "ryzen";
 /// What Debian's Bochs can put on one board.
@@ -69,12 +69,17 @@ fn probe() -> std::result::Result<Offer, Unavailable> {
 
 /// The CPU model for `unit`.
 fn model(unit: &Unit) -> String {
-    let by_group = if unit.groups.iter().any(|g| g == "svm") {
-        AMD
-    } else {
-        INTEL
-    };
-    std::env::var(MODEL_KEY).unwrap_or_else(|_| by_group.to_owned())
+    let own = || unit.machine.bochs_cpu.clone();
+    std::env::var(MODEL_KEY).unwrap_or_else(|_| own().unwrap_or_else(|| INTEL.to_owned()))
+}
+
+/// What a CPU model has, where that is known.
+fn features(model: &str) -> &'static [&'static str] {
+    match model {
+        INTEL => &["x86.cet_ibt", "x86.cet_ss", "x86.vmx", "x86.x2apic"],
+        AMD => &["x86.svm", "x86.svm.npt", "x86.x2apic"],
+        _ => &[],
+    }
 }
 
 impl Hypervisor for Bochs {
@@ -94,17 +99,14 @@ impl Hypervisor for Bochs {
     }
 
     fn capabilities(&self, _: Arch) -> Vec<String> {
-        // By the CPU model of the unit: tigerlake or, in the group svm, ryzen.
-        [
-            "x86.cet_ibt",
-            "x86.cet_ss",
-            "x86.svm",
-            "x86.svm.npt",
-            "x86.vmx",
-            "x86.x2apic",
-        ]
-        .map(str::to_owned)
-        .to_vec()
+        // Of both models; a unit picks one of them.
+        let both = [features(INTEL), features(AMD)].concat();
+        let sorted: std::collections::BTreeSet<&str> = both.into_iter().collect();
+        sorted.into_iter().map(str::to_owned).collect()
+    }
+
+    fn meets(&self, unit: &Unit, need: &str) -> bool {
+        features(&model(unit)).contains(&need)
     }
 
     fn supports(&self, unit: &Unit) -> std::result::Result<(), Unmet> {
@@ -396,5 +398,15 @@ mod tests {
         assert_eq!(&info[104..], b"unit=x\0");
         assert_eq!((word(40) - 0x20_0000, word(48)), (56, 2));
         assert_eq!((word(80), word(88)), (1 << 20, 62 << 20));
+    }
+
+    #[test]
+    fn the_unit_picks_the_cpu_model() {
+        let yaml = "units: [{unit: a, arch: x86, payload: p}, \
+                    {unit: b, arch: x86, payload: p, machine: {bochs_cpu: ryzen}}]";
+        let units = crate::manifest::parse("u", yaml).unwrap();
+        let meets = |i: usize, need| Bochs::default().meets(&units[i], need);
+        assert_eq!((meets(0, "x86.vmx"), meets(0, "x86.svm")), (true, false));
+        assert_eq!((meets(1, "x86.vmx"), meets(1, "x86.svm")), (false, true));
     }
 }

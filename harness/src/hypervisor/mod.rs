@@ -88,6 +88,14 @@ pub trait Hypervisor: Send + Sync {
         Vec::new()
     }
 
+    /// Whether cases of `unit` find `need` there, as far as that is known without running one.
+    fn meets(&self, unit: &Unit, need: &str) -> bool {
+        match need.strip_prefix("service.") {
+            Some(service) => self.services(unit).contains(&service),
+            None => self.capabilities(unit.arch).iter().any(|c| c == need),
+        }
+    }
+
     /// Whether it was written from documentation alone and has never run.
     fn is_unverified(&self) -> bool {
         false
@@ -108,6 +116,12 @@ pub trait Hypervisor: Send + Sync {
         false
     }
 
+    /// The words on standard error that say that the machine has stopped for good although the
+    /// process lives on.
+    fn halted(&self, _stderr: &str) -> Option<String> {
+        None
+    }
+
     /// Whether the process ends, instead of booting again, when the machine resets.
     fn exits_on_reset(&self) -> bool {
         false
@@ -124,6 +138,9 @@ pub const NAMES: &[&str] = &[
     "kvm",
     "qemu-tcg",
     "qemu-kvm",
+    "qemu-hvf",
+    "qemu-whpx",
+    "qemu-mshv",
     "bochs",
     "alioth",
     "cloud-hypervisor",
@@ -138,11 +155,10 @@ pub fn find(name: &str, cache: &Path) -> Result<Arc<dyn Hypervisor>> {
     match name {
         "kvm" => Ok(Arc::new(kvm::Kvm::default())),
         "bochs" => Ok(Arc::new(bochs::Bochs::default())),
-        "qemu-tcg" => Ok(Arc::new(qemu::Qemu::tcg(cache))),
-        "qemu-kvm" => Ok(Arc::new(qemu::Qemu::kvm(cache))),
-        _ => match vmms::find(name) {
-            Some(described) => Ok(Arc::new(described)),
-            None => Err(Error::usage(format!(
+        _ => match (qemu::Qemu::find(name, cache), vmms::find(name)) {
+            (Some(qemu), _) => Ok(Arc::new(qemu)),
+            (_, Some(described)) => Ok(Arc::new(described)),
+            _ => Err(Error::usage(format!(
                 "unknown hypervisor '{name}'{}; known are auto, all, {}, and those of \
                  `hypervisors:` in unittests.yaml",
                 did_you_mean(name, NAMES.iter().copied()),

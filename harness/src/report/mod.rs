@@ -22,6 +22,7 @@ use crate::payload::Case;
 use crate::plan::Plan;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -105,6 +106,10 @@ pub struct Summary {
     pub ran: usize,
     /// Skips by need.
     pub needs: BTreeMap<String, usize>,
+    /// Where each unit got the hypervisor that serves it best: how many cases each of them ran.
+    pub chosen: BTreeMap<&'static str, usize>,
+    /// The same: skipped cases that other hypervisors of this host can run.
+    pub elsewhere: Vec<Elsewhere>,
     /// A signal ended the run.
     pub interrupted: bool,
     /// `--fail-fast` ended the run.
@@ -115,7 +120,50 @@ pub struct Summary {
     pub dir: String,
 }
 
+/// Skipped cases that could run here after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// What they need.
+    pub need: String,
+    /// How many they are.
+    pub cases: usize,
+    /// The hypervisors that have it.
+    pub hypervisors: Vec<&'static str>,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (noun, verb) = match self.cases {
+            1 => ("case", "needs"),
+            _ => ("cases", "need"),
+        };
+        let (cases, need) = (self.cases, &self.need);
+        let names = self.hypervisors.join(" or --hypervisor ");
+        write!(
+            f,
+            "{cases} skipped {noun} {verb} {need}: --hypervisor {names}"
+        )
+    }
+}
+
 impl Summary {
+    /// `qemu-tcg ran 20 cases, kvm 3`, where each unit got its own choice.
+    pub fn chosen(&self) -> Option<String> {
+        let mut chosen: Vec<_> = self.chosen.iter().collect();
+        chosen.sort_by_key(|(name, cases)| (usize::MAX - **cases, **name));
+        let mut parts = chosen.into_iter();
+        let (name, cases) = parts.next()?;
+        let noun = if *cases == 1 { "case" } else { "cases" };
+        let first = format!("{name} ran {cases} {noun}");
+        let rest = parts.map(|(name, cases)| format!("{name} {cases}"));
+        Some(
+            std::iter::once(first)
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
+    }
+
     /// Counts a case.
     pub fn count(&mut self, result: &CaseResult, verdict: &Verdict, bad: bool) {
         match verdict {
@@ -125,10 +173,7 @@ impl Summary {
         self.fixed += usize::from(matches!(verdict, Verdict::Fixed(_)));
         self.flaky += usize::from(matches!(verdict, Verdict::Flaky(_)));
         self.bad += usize::from(bad);
-        let absent = [Kind::Unavailable, Kind::Interrupted, Kind::NotRun];
-        self.ran += usize::from(
-            result.outcome != Outcome::Skip && !result.kind.is_some_and(|k| absent.contains(&k)),
-        );
+        self.ran += usize::from(has_run(result));
         if let Some(need) = &result.need {
             *self.needs.entry(need.clone()).or_default() += 1;
         }
@@ -144,6 +189,12 @@ impl Summary {
             _ => exit::OK,
         }
     }
+}
+
+/// Whether a hypervisor had to say something about the case.
+pub fn has_run(result: &CaseResult) -> bool {
+    let absent = [Kind::Unavailable, Kind::Interrupted, Kind::NotRun];
+    result.outcome != Outcome::Skip && !result.kind.is_some_and(|k| absent.contains(&k))
 }
 
 /// One report of a run.

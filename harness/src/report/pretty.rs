@@ -178,6 +178,12 @@ impl<W: Write> Report for Pretty<W> {
                 writeln!(self.out, "{count:>7} {need}")?;
             }
         }
+        if let Some(chosen) = summary.chosen() {
+            writeln!(self.out, "\n{chosen}")?;
+        }
+        for elsewhere in &summary.elsewhere {
+            writeln!(self.out, "{elsewhere}")?;
+        }
         let mut parts: Vec<String> = summary
             .outcomes
             .iter()

@@ -129,6 +129,12 @@ impl<W: Write> Report for Tap<W> {
     }
 
     fn finished(&mut self, summary: &Summary) -> io::Result<()> {
+        if let Some(chosen) = summary.chosen() {
+            writeln!(self.out, "# {chosen}")?;
+        }
+        for elsewhere in &summary.elsewhere {
+            writeln!(self.out, "# {elsewhere}")?;
+        }
         if summary.interrupted {
             writeln!(self.out, "Bail out! interrupted by a signal")?;
         } else if summary.stopped {
