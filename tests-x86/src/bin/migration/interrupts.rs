@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use guest_lib::arch::apic::{self, Register};
 use guest_lib::arch::code::Code;
-use guest_lib::arch::{cpu, smp};
+use guest_lib::arch::{cpu, msr, smp};
 use guest_lib::prelude::*;
 use guest_lib::service::{self, Request};
 
@@ -306,4 +306,88 @@ fn injected_nmi_comes() -> Verdict {
         service::ask(Request::Migrate)?;
     }
     Ok(())
+}
+
+/// The local APIC of this processor in x2APIC mode; back to what it was on drop.
+struct X2Apic(u64);
+
+impl X2Apic {
+    fn new() -> Result<Self, Stop> {
+        let before = msr::read(msr::APIC_BASE)?;
+        let mode = X2Apic(before);
+        msr::write(msr::APIC_BASE, before | apic::BASE_EXTD)?;
+        apic::enable(0xff);
+        Ok(mode)
+    }
+}
+
+impl Drop for X2Apic {
+    fn drop(&mut self) {
+        if self.0 & apic::BASE_EXTD == 0 {
+            // The one way back to xAPIC mode is by way of an APIC that is off.
+            let off = self.0 & !(apic::BASE_ENABLE | apic::BASE_EXTD);
+            let _ = msr::write(msr::APIC_BASE, off);
+            let _ = msr::write(msr::APIC_BASE, self.0);
+        }
+        apic::enable(0xff);
+    }
+}
+
+fn x2apic(request: Request) -> Verdict {
+    const SET: [(Register, u32); 4] = [
+        (Register::SVR, 0x1ef),
+        (Register::LVT_TIMER, 0x1_0042),
+        (Register::LVT_ERROR, 0x1_0045),
+        (Register::DIVIDE, 0x9),
+    ];
+    let mode = X2Apic::new()?;
+    let _handler = counting(0x63);
+    let before = SET.map(|(register, _)| apic::read(register));
+    for (register, value) in SET {
+        apic::write(register, value)?;
+    }
+    cpu::write_cr8(2)?;
+    let all = || {
+        let fixed = [Register::ID, Register::LDR, Register::TPR].map(apic::read);
+        let base = msr::read(msr::APIC_BASE);
+        (base, fixed, SET.map(|(register, _)| apic::read(register)))
+    };
+    let set = all();
+    apic::write(Register::SELF_IPI, 0x63)?;
+    let moved = service::ask(request);
+    let after = all();
+    let pending = bit(Register::IRR, 0x63);
+    let early = count();
+    let came = cpu::with_interrupts(|| time::wait_until(time::PATIENCE, || count() != 0));
+    open_for(time::ms(2));
+    for ((register, _), value) in SET.iter().zip(before) {
+        apic::write(*register, value)?;
+    }
+    cpu::write_cr8(0)?;
+    drop(mode);
+    moved?;
+    expect_eq!(after, set, "APIC_BASE; ID, LDR, TPR; what was set")?;
+    let control = after.0? & apic::BASE_EXTD != 0;
+    expect!(control, "control: it is in x2APIC mode")?;
+    expect_eq!(
+        after.2,
+        SET.map(|(_, value)| value),
+        "control: what was set"
+    )?;
+    expect_eq!(early, 0, "taken with interrupts off")?;
+    expect!(pending, "the self-IPI is no longer pending")?;
+    expect!(came, "the self-IPI does not come")?;
+    expect_eq!(count(), 1, "deliveries")
+}
+
+/// An APIC in x2APIC mode stays in it, with its registers and what is pending.
+#[case(spec = "SDM 3A 11.12.1", needs("service.migrate", "x86.x2apic"))]
+fn x2apic_mode_stays() -> Verdict {
+    x2apic(Request::Migrate)
+}
+
+/// The same in a machine that was saved and restored.
+#[case(spec = "SDM 3A 11.12.1", needs("service.save_restore", "x86.x2apic"))]
+fn saved_x2apic_mode_stays() -> Verdict {
+    x2apic(Request::SaveRestore)
 }

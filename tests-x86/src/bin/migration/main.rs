@@ -9,5 +9,6 @@ guest_lib::payload!();
 
 mod interrupts;
 mod memory;
+mod nested;
 mod processors;
 mod registers;
