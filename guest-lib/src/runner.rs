@@ -12,7 +12,7 @@ use assay_protocol::line as wire;
 use assay_protocol::need::{self, Parsed};
 use assay_protocol::table::{Ends, Record};
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static NOTES: SpinLock<Vec<String>> = SpinLock::new(Vec::new());
 
@@ -26,15 +26,38 @@ unsafe extern "C" {
     static __cases_end: Record;
 }
 
-fn table() -> Vec<&'static Record> {
-    let (start, end) = (&raw const __cases_start, &raw const __cases_end);
-    // SAFETY: the linker script puts the symbols around the section, which holds records only.
-    let all = unsafe {
-        core::slice::from_raw_parts(start, (end as usize - start as usize) / size_of::<Record>())
-    };
-    let mut sorted: Vec<_> = all.iter().collect();
-    sorted.sort_by_cached_key(|record| path(record));
-    sorted
+/// Not zero when the loader has sorted the records in memory (see the boot notes of x86-64). To
+/// sort them takes longer than everything else that a boot does.
+pub(crate) static TABLE_IS_SORTED: AtomicU32 = AtomicU32::new(0);
+
+/// The records by number.
+struct Table {
+    all: &'static [Record],
+    /// The place of each number; none when the places are in order.
+    order: Vec<usize>,
+}
+
+impl Table {
+    fn new() -> Self {
+        let (start, end) = (&raw const __cases_start, &raw const __cases_end);
+        // SAFETY: the linker script puts the symbols around the section, which holds records only.
+        let all = unsafe {
+            core::slice::from_raw_parts(
+                start,
+                (end as usize - start as usize) / size_of::<Record>(),
+            )
+        };
+        let mut order = Vec::new();
+        if TABLE_IS_SORTED.load(Ordering::Relaxed) == 0 {
+            order.extend(0..all.len());
+            order.sort_by_cached_key(|&place| path(&all[place]));
+        }
+        Table { all, order }
+    }
+
+    fn get(&self, number: usize) -> &'static Record {
+        &self.all[self.order.get(number).copied().unwrap_or(number)]
+    }
 }
 
 /// The id without architecture and unit: `topic/function[/row]`.
@@ -52,32 +75,31 @@ fn path(record: &Record) -> String {
 
 /// Runs the payload. Boot code calls it on the boot processor when Rust can run.
 pub(crate) fn main() -> ! {
-    let records = table();
+    let table = Table::new();
+    let count = table.all.len();
     line!("{}", wire::VERSION);
     let selected: Vec<usize> = match cmdline::value(CASES) {
-        None => (0..records.len()).collect(),
+        None => (0..count).collect(),
         Some(text) => {
-            let known = |n: u32| (n as usize) < records.len();
+            let known = |n: u32| (n as usize) < count;
             let read: Result<Vec<u32>, _> = Selection::new(text).collect();
             match read {
                 Ok(numbers) if numbers.iter().all(|&n| known(n)) => {
                     numbers.into_iter().map(|n| n as usize).collect()
                 }
-                _ => give_up(
-                    wire::USAGE,
-                    format_args!("cases={text} for {} cases", records.len()),
-                ),
+                _ => give_up(wire::USAGE, format_args!("cases={text} for {count} cases")),
             }
         }
     };
-    let payload = records
+    let payload = table
+        .all
         .first()
         .map_or("", |r| r.module.get().split("::").next().unwrap_or(""));
     let unit = cmdline::value(UNIT).unwrap_or(payload);
 
     line!("1..{}", selected.len());
     for (i, index) in selected.into_iter().enumerate() {
-        run_one(i + 1, unit, records[index]);
+        run_one(i + 1, unit, table.get(index));
         if let Err(cpu) = cpus::park_all() {
             line!("{}CPU {} does not come back", wire::RESTART, cpu.0);
             arch::platform::exit(false);

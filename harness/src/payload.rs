@@ -157,6 +157,16 @@ fn cases(data: &ReadCache<std::fs::File>, arch: Arch) -> Why<Vec<Case>> {
     }
 }
 
+/// The path of the case `name` in `module`: without the payload's own name.
+pub(crate) fn case_path(module: &str, name: &str) -> String {
+    let mut path = String::with_capacity(module.len() + name.len());
+    for segment in module.split("::").skip(1) {
+        path.push_str(segment);
+        path.push('/');
+    }
+    path + name
+}
+
 struct Reader<'a> {
     endian: Endianness,
     segments: Vec<Segment<'a>>,
@@ -207,12 +217,7 @@ impl Reader<'_> {
         let module = self.text(r, offset_of!(table::Record, module))?;
         let name = self.text(r, offset_of!(table::Record, name))?;
         let file = self.text(r, offset_of!(table::Record, file))?;
-        let topic = module
-            .split("::")
-            .skip(1)
-            .map(|s| format!("{s}/"))
-            .collect::<String>();
-        let path = topic + &name;
+        let path = case_path(&module, &name);
         if let Some(bad) = path.split('/').find(|s| !assay_protocol::id::is_segment(s)) {
             return Err(format!(
                 "its case table holds the illegal name '{bad}' in '{path}'"

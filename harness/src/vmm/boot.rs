@@ -4,12 +4,16 @@
 //! paging. A payload of ours has a second note (owner "Assay", type 1) with a 64-bit entry
 //! that takes the same start information in RBX, and the places of its page tables: we fill them
 //! and enter in long mode at once. There are hosts whose KVM emulates what a boot does, at a
-//! microsecond per instruction.
+//! microsecond per instruction. A third note (owner "Assay", type 2) says where the case table is: we
+//! sort it, and the payload need not.
 
 use super::acpi;
 use super::slots::Region;
+use assay_protocol::table::{RECORD_SIZE, Record};
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use object::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
+use std::mem::offset_of;
 use std::path::Path;
 
 type Elf = object::elf::FileHeader64<object::Endianness>;
@@ -23,12 +27,18 @@ const COMMAND_LINE: u64 = 0x2_0000;
 const MAX_COMMAND_LINE: usize = 0x8000;
 /// The root pointer lies where a BIOS would leave it, so that a search finds it too.
 const ACPI: u64 = 0xe_0000;
+/// More than that is no case table.
+const MAX_CASES: usize = 1 << 16;
+const MAX_TEXT: usize = 4096;
 const PVH_MAGIC: u32 = 0x336e_c578;
 
 /// The note with the 32-bit entry.
 const XEN_PHYS32_ENTRY: u32 = 18;
 /// Our note: six 64-bit words, [`Long`].
 const ASSAY_LONG_ENTRY: u32 = 1;
+
+/// Our other note: three 64-bit words, [`CaseTable`].
+const ASSAY_CASES: u32 = 2;
 
 /// Where a payload begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +61,13 @@ pub struct Long {
     user_pdpt: u64,
 }
 
+/// The records of the cases, and the word that says that they are sorted.
+struct CaseTable {
+    start: u64,
+    end: u64,
+    sorted: u64,
+}
+
 /// Loads the ELF file at `path` and everything it asks for; says where it begins.
 pub fn load(
     path: &Path,
@@ -59,17 +76,20 @@ pub fn load(
     cpus: u32,
     pvh: bool,
 ) -> Result<Entry, String> {
-    let data = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let file = std::fs::File::open(path);
+    let file = file.map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    // Most of a payload is debug information, which nobody reads here.
+    let data = &ReadCache::new(file);
     let not_elf = |e| format!("{} is no x86-64 ELF file: {e}", path.display());
-    let header = Elf::parse(&*data).map_err(not_elf)?;
+    let header = Elf::parse(data).map_err(not_elf)?;
     let endian = header.endian().map_err(not_elf)?;
     if header.e_machine(endian) != object::elf::EM_X86_64 {
         return Err(format!("{} is no x86-64 ELF file", path.display()));
     }
-    let (mut short, mut long) = (None, None);
-    for segment in header.program_headers(endian, &*data).map_err(not_elf)? {
+    let (mut short, mut long, mut table) = (None, None, None);
+    for segment in header.program_headers(endian, data).map_err(not_elf)? {
         if segment.p_type(endian) == object::elf::PT_LOAD {
-            let bytes = segment.data(endian, &*data).map_err(|()| {
+            let bytes = segment.data(endian, data).map_err(|()| {
                 format!(
                     "{}: a segment lies beyond the end of the file",
                     path.display()
@@ -83,7 +103,7 @@ pub fn load(
             // The rest of the segment is zero already: the memory is fresh.
             memory.write(at, bytes)?;
         }
-        let mut notes = segment.notes(endian, &*data).map_err(not_elf)?;
+        let mut notes = segment.notes(endian, data).map_err(not_elf)?;
         while let Some(note) = notes.as_mut().and_then(|n| n.next().ok().flatten()) {
             let words: Vec<u64> = note
                 .desc()
@@ -106,10 +126,15 @@ pub fn load(
                         user_pdpt,
                     });
                 }
+                (b"Assay", ASSAY_CASES, &[start, end, sorted]) => {
+                    table = Some(CaseTable { start, end, sorted });
+                }
                 _ => {}
             }
         }
     }
+    // Where that fails the payload sorts them itself, and finds out what is wrong.
+    let _ = table.and_then(|table| sort(memory, &table));
     start_info(memory, command_line, cpus)?;
     match (short, long) {
         (_, Some(long)) if !pvh => Ok(Entry::Long(long)),
@@ -119,6 +144,42 @@ pub fn load(
             path.display()
         )),
     }
+}
+
+/// Sorts the records as the payload would.
+fn sort(memory: &Region, table: &CaseTable) -> Option<()> {
+    let bytes = usize::try_from(table.end.checked_sub(table.start)?).ok()?;
+    if bytes > MAX_CASES * RECORD_SIZE || bytes % RECORD_SIZE != 0 {
+        return None;
+    }
+    let mut records = vec![0; bytes];
+    memory.read(table.start, &mut records).ok()?;
+    let text = |record: &[u8], at: usize| {
+        let word = |at: usize| -> Option<u64> {
+            Some(u64::from_le_bytes(record[at..at + 8].try_into().ok()?))
+        };
+        let mut text = vec![
+            0;
+            usize::try_from(word(at + 8)?)
+                .ok()
+                .filter(|n| *n <= MAX_TEXT)?
+        ];
+        memory.read(word(at)?, &mut text).ok()?;
+        String::from_utf8(text).ok()
+    };
+    let path = |record: &[u8]| {
+        let module = text(record, offset_of!(Record, module))?;
+        let name = text(record, offset_of!(Record, name))?;
+        Some(crate::payload::case_path(&module, &name))
+    };
+    let mut sorted: Vec<(String, &[u8])> = records
+        .chunks(RECORD_SIZE)
+        .map(|record| Some((path(record)?, record)))
+        .collect::<Option<_>>()?;
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    let bytes: Vec<u8> = sorted.iter().flat_map(|(_, r)| r.iter().copied()).collect();
+    memory.write(table.start, &bytes).ok()?;
+    memory.write(table.sorted, &1u32.to_le_bytes()).ok()
 }
 
 /// The memory map as (start, length, type): RAM below and above the hole for the BIOS.

@@ -1,6 +1,7 @@
 //! What the guest finds at its ports and addresses beside KVM's own interrupt controllers and timer.
 
 use super::acpi::PM1A_CONTROL;
+use super::gather::Gather;
 use super::{Options, Sabotage};
 use assay_protocol::service::{
     Access, COUNTER, COUNTER_BYTES, COUNTER_PORT, COUNTER_PORTS, DOORBELL, PORT_OFFSET,
@@ -10,7 +11,8 @@ use std::io::{self, Write};
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 
-const COM1: u16 = 0x3f8;
+/// The console.
+pub const COM1: u16 = 0x3f8;
 /// The exit port: a doubleword of 0 ends the process with 0, anything else with 1.
 const EXIT: u16 = 0xf4;
 const KEYBOARD_CONTROLLER: u16 = 0x64;
@@ -159,6 +161,7 @@ fn number(data: &[u8]) -> u64 {
 /// All devices.
 pub struct Devices {
     serial: Serial<Deaf, NoEvents, Console>,
+    gather: Option<Gather>,
     /// The area that counts.
     pub counter: Counter,
     sabotage: Option<Sabotage>,
@@ -169,27 +172,46 @@ impl Devices {
     pub fn new(options: &Options) -> Self {
         Devices {
             serial: Serial::new(Deaf, Console(Vec::new())),
+            gather: None,
             counter: Counter::default(),
             sabotage: options.sabotage,
         }
     }
 
+    /// From now on the console's bytes are gathered there.
+    pub fn gather(&mut self, from: Option<Gather>) {
+        self.drain();
+        self.gather = from;
+    }
+
+    /// Takes over what the kernel has gathered: it happened before the access that comes next.
+    pub fn drain(&mut self) -> Effect {
+        while let Some(byte) = self.gather.as_mut().and_then(Gather::next) {
+            // It fails when standard output is closed: the runner has gone, and we follow.
+            if self.serial.write(0, byte).is_err() {
+                return Effect::Exit(1);
+            }
+        }
+        Effect::None
+    }
+
     /// Writes out what the console holds back.
     pub fn flush(&mut self) {
+        self.drain();
         // A reader that went away is nobody's business here.
         let _ = self.serial.writer_mut().put();
     }
 
     /// OUT.
     pub fn port_write(&mut self, port: u16, data: &[u8]) -> Effect {
+        if let Effect::Exit(code) = self.drain() {
+            return Effect::Exit(code);
+        }
         match (port, data) {
-            (COM1..=0x3ff, [value]) => {
-                // It fails when standard output is closed: the runner has gone, and we follow.
-                match self.serial.write((port - COM1) as u8, *value) {
-                    Ok(()) => Effect::None,
-                    Err(_) => Effect::Exit(1),
-                }
-            }
+            (COM1..=0x3ff, [value]) => match self.serial.write((port - COM1) as u8, *value) {
+                Ok(()) => Effect::None,
+                Err(_) => Effect::Exit(1),
+            },
             (EXIT, _) => Effect::Exit(u8::from(number(data) != 0)),
             (DOORBELL, _) if data.len() == 4 => Effect::Doorbell(number(data)),
             (KEYBOARD_CONTROLLER, [0xfe]) => Effect::Reset,
@@ -206,6 +228,9 @@ impl Devices {
     /// IN; ports without a device read as all ones.
     pub fn port_read(&mut self, port: u16, data: &mut [u8]) -> Effect {
         data.fill(0xff);
+        if let Effect::Exit(code) = self.drain() {
+            return Effect::Exit(code);
+        }
         match port {
             COM1..=0x3ff if data.len() == 1 => {
                 data[0] = self.serial.read((port - COM1) as u8);

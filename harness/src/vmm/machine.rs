@@ -1,6 +1,7 @@
 //! The machine: its parts, one thread per processor, and stopping them all when the world changes.
 
-use super::devices::{Devices, Effect};
+use super::devices::{COM1, Devices, Effect};
+use super::gather::Gather;
 use super::ring::Ring;
 use super::slots::{MAIN, Region, Slot, Slots, tell};
 use super::{Options, Sabotage, boot, cpuid, services};
@@ -24,6 +25,9 @@ const EXIT_RING_FULL: u32 = 31;
 /// Three pages below 4 GiB that KVM needs on hosts that cannot run real mode.
 const TSS: usize = 0xfffb_d000;
 const IDENTITY_MAP: u64 = 0xfffb_c000;
+
+/// How long a byte of the console may lie with the kernel.
+const LISTEN: Duration = Duration::from_millis(20);
 
 const MISC_ENABLE: u32 = 0x1a0;
 const MTRR_DEFAULT: u32 = 0x2ff;
@@ -95,11 +99,13 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs a payload to its end.
 pub fn run(options: &Options) -> Result<u8, String> {
-    super::probe()?;
     register_signal_handler(SIGRTMIN(), on_kick)
         .map_err(|e| format!("cannot take signals: {e}"))?;
     // It lives as long as the process.
-    let machine: &'static Machine = Box::leak(Box::new(Machine::new(options)?));
+    let machine: &'static Machine = Box::leak(Box::new(
+        // What a probe says of a KVM that cannot be used says more than the call that failed.
+        Machine::new(options).map_err(|why| super::probe().err().unwrap_or(why))?,
+    ));
     for index in 0..machine.vcpus.len() {
         let thread = std::thread::Builder::new()
             .name(format!("cpu{index}"))
@@ -107,9 +113,13 @@ pub fn run(options: &Options) -> Result<u8, String> {
             .map_err(|e| format!("cannot start a thread: {e}"))?;
         lock(&machine.threads).push(thread);
     }
-    // The processors end the process.
+    // The processors end the process. Until then, a guest that does not get to the end of its line
+    // is heard as well.
     loop {
-        std::thread::park();
+        std::thread::sleep(LISTEN);
+        if let Effect::Exit(code) = lock(&machine.devices).drain() {
+            machine.exit(code);
+        }
     }
 }
 
@@ -205,6 +215,8 @@ impl Machine {
         boot_cpu
             .set_regs(&regs)
             .map_err(|e| format!("cannot set registers: {e}"))?;
+        let mut devices = Devices::new(options);
+        devices.gather(Gather::new(&kvm, &vm, boot_cpu, COM1));
         let fds = vcpus.iter().map(AsRawFd::as_raw_fd).collect();
         let vcpus = vcpus.into_iter().map(|fd| Mutex::new(Vcpu { fd }));
         Ok(Machine {
@@ -213,7 +225,7 @@ impl Machine {
             options: options.clone(),
             vm: RwLock::new(vm),
             slots: RwLock::new(slots),
-            devices: Mutex::new(Devices::new(options)),
+            devices: Mutex::new(devices),
             rings: Mutex::default(),
             book: Mutex::default(),
             fds: Mutex::new(fds),

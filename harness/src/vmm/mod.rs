@@ -20,6 +20,8 @@ mod cpuid;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod devices;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod gather;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machine;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod ring;

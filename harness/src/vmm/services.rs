@@ -1,6 +1,8 @@
 //! The calls that payloads make: [`assay_protocol::service`] is the contract.
 
 use super::Sabotage;
+use super::devices::COM1;
+use super::gather::Gather;
 use super::machine::{Machine, Vcpu, lock, new_vm};
 use super::ring::Ring;
 use super::slots::{MAIN, PAGE, Region, Slot, Slots, tell};
@@ -478,6 +480,10 @@ fn rebuild(machine: &Machine, all: &mut [MutexGuard<'_, Vcpu>], ring: u64) -> An
         n => vcpus.iter().map(|v| Ring::map(&v.fd, n as usize)).collect(),
     };
     *lock(&machine.rings) = rings.map_err(Refusal::Errno)?;
+    let gather = vcpus
+        .first()
+        .and_then(|v| Gather::new(machine.kvm(), &fresh, &v.fd, COM1));
+    lock(&machine.devices).gather(gather);
     *slots = moved;
     *vm = fresh;
     for (place, vcpu) in all.iter_mut().zip(vcpus) {

@@ -6,7 +6,8 @@
 //!
 //! A third way in is for hosts that run this code slowly, because their KVM emulates it: Assay's own
 //! VMM fills the page tables itself and enters in long mode on them, with what PVH passes in EBX in
-//! RBX. An ELF note (owner "Assay", type 1) says where the entry and the tables are.
+//! RBX. An ELF note (owner "Assay", type 1) says where the entry and the tables are. A second one
+//! (type 2) says where the case table is and the word to set when the loader has sorted it.
 
 use super::paging::{BOOT_PD, BOOT_PDPT, BOOT_PML4, USER_PDPT, USER_PML4};
 use super::{apic, platform, registers, segments};
@@ -46,6 +47,11 @@ global_asm!(
     ".asciz \"Assay\"",
     ".balign 4",
     ".quad start64, {pml4}, {pdpt}, {pd}, {user_pml4}, {user_pdpt}",
+    // And the case table: first byte, end, the word that says that it is sorted.
+    ".long 6, 24, 2",
+    ".asciz \"Assay\"",
+    ".balign 4",
+    ".quad __cases_start, __cases_end, {sorted}",
     ".popsection",
     ".pushsection .text.boot, \"ax\", @progbits",
     ".code32",
@@ -139,6 +145,7 @@ global_asm!(
     pd = sym BOOT_PD,
     user_pml4 = sym USER_PML4,
     user_pdpt = sym USER_PDPT,
+    sorted = sym crate::runner::TABLE_IS_SORTED,
     cr0 = const BOOT_CR0,
     cr4 = const BOOT_CR4,
     rust = sym start,

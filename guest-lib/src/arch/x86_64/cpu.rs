@@ -114,6 +114,15 @@ pub fn outb(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
 }
 
+/// REP OUTSB: all `bytes`, one after the other.
+pub fn outsb(port: u16, bytes: &[u8]) {
+    // SAFETY: S3; reads the slice; DF is clear.
+    unsafe {
+        asm!("rep outsb", in("dx") port, inout("rsi") bytes.as_ptr() => _,
+            inout("rcx") bytes.len() => _, options(nostack, preserves_flags, readonly));
+    };
+}
+
 /// OUT of a word.
 pub fn outw(port: u16, value: u16) {
     // SAFETY: S3.

@@ -8,7 +8,7 @@ mod catch;
 mod entry;
 
 pub use catch::{catch, catch_user, catch_user_with};
-pub(super) use entry::stub_address;
+pub(super) use entry::{STUB_SIZE, stub_address};
 
 use super::segments::{PER_CPU, this_cpu};
 use super::{cpu, segments};

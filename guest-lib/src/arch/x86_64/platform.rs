@@ -4,11 +4,15 @@
 //! says nothing of a console: that is the 16550 at COM1, as on every PC.
 
 use super::acpi;
-use super::cpu::{inb, outb, outl};
+use super::cpu::{inb, outb, outl, outsb};
 use crate::memory;
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 const COM1: u16 = 0x3f8;
+const IDENTIFICATION: u16 = COM1 + 2;
+const FIFO_ENABLED: u8 = 0xc0;
+const FIFO_BYTES: u32 = 16;
 const LINE_STATUS: u16 = COM1 + 5;
 const DATA_READY: u8 = 1 << 0;
 const TRANSMIT_HOLDING_EMPTY: u8 = 1 << 5;
@@ -46,6 +50,8 @@ pub(super) fn init(info: u64) {
     for (offset, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3), (2, 0xc7), (4, 3)] {
         outb(COM1 + offset, value);
     }
+    let has_fifo = inb(IDENTIFICATION) & FIFO_ENABLED == FIFO_ENABLED;
+    BURST.store(if has_fifo { FIFO_BYTES } else { 1 }, Ordering::Relaxed);
     // SAFETY: S4; nothing reads it yet.
     let found = unsafe { &mut *FOUND.0.get() };
     let rsdp = if read::<u32>(info) == PVH_MAGIC {
@@ -140,16 +146,33 @@ fn from_multiboot2(info: u64, found: &mut Found) -> u64 {
     rsdp
 }
 
+/// Bytes that the transmitter takes once it says that it is empty: the depth of its FIFO.
+static BURST: AtomicU32 = AtomicU32::new(1);
+/// Bytes that it takes now without being asked. A device access is the dearest thing that a line
+/// of the console costs. The console's lock guards it.
+static ROOM: AtomicU32 = AtomicU32::new(0);
+
 /// Writes bytes to COM1.
-pub fn console_write(bytes: &[u8]) {
-    for &byte in bytes {
-        // A UART that never gets ready must not hang the payload; the byte is then lost.
-        for _ in 0..100_000 {
-            if inb(LINE_STATUS) & TRANSMIT_HOLDING_EMPTY != 0 {
-                break;
+pub fn console_write(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let mut room = ROOM.load(Ordering::Relaxed) as usize;
+        if room == 0 {
+            // A UART that never gets ready must not hang the payload; the bytes are then lost.
+            for _ in 0..100_000 {
+                if inb(LINE_STATUS) & TRANSMIT_HOLDING_EMPTY != 0 {
+                    break;
+                }
             }
+            room = BURST.load(Ordering::Relaxed) as usize;
         }
-        outb(COM1, byte);
+        let (now, later) = bytes.split_at(room.min(bytes.len()));
+        outsb(COM1, now);
+        ROOM.store((room - now.len()) as u32, Ordering::Relaxed);
+        bytes = later;
+        // At the end of a line, so that the line is out: a host may gather writes until a read.
+        if now.ends_with(b"\n") && inb(LINE_STATUS) & TRANSMIT_HOLDING_EMPTY != 0 {
+            ROOM.store(BURST.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 

@@ -182,11 +182,20 @@ pub(super) fn reload() {
 ///
 /// S4: one processor, before interrupts.
 unsafe fn fill_idt() {
-    for vector in 0..256 {
-        let user = matches!(vector, 3 | 4 | fault::USER_END);
-        let ist = if vector == 8 { 1 } else { 0 };
-        // SAFETY: the caller's.
-        unsafe { write_gate(vector, if user { 3 } else { 0 }, ist) };
+    let Gate([mut low, high]) = gate(0, 0, 0);
+    // SAFETY: the caller's.
+    let idt = unsafe { &mut *IDT.0.get() };
+    for gate in idt {
+        *gate = Gate([low, high]);
+        // The stubs lie in one page, so only the offset's low bits differ. Every boot does this.
+        low = low.wrapping_add(fault::STUB_SIZE as u64);
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        write_gate(3, 3, 0);
+        write_gate(4, 3, 0);
+        write_gate(fault::USER_END, 3, 0);
+        write_gate(8, 0, 1);
     }
 }
 
@@ -194,6 +203,11 @@ unsafe fn fill_idt() {
 ///
 /// The caller owns the IDT.
 unsafe fn write_gate(vector: usize, dpl: u64, ist: u64) {
+    // SAFETY: `vector` is below 256; the caller owns the table.
+    unsafe { (*IDT.0.get())[vector] = gate(vector, dpl, ist) };
+}
+
+fn gate(vector: usize, dpl: u64, ist: u64) -> Gate {
     let stub = fault::stub_address(vector);
     let low = stub & 0xffff
         | u64::from(KERNEL_CODE) << 16
@@ -201,8 +215,7 @@ unsafe fn write_gate(vector: usize, dpl: u64, ist: u64) {
         | 0x8e << 40
         | dpl << 45
         | (stub >> 16 & 0xffff) << 48;
-    // SAFETY: `vector` is below 256; the caller owns the table.
-    unsafe { (*IDT.0.get())[vector] = Gate([low, stub >> 32]) };
+    Gate([low, stub >> 32])
 }
 
 /// The processor this code runs on, from the task register.

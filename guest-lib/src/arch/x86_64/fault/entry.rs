@@ -20,7 +20,8 @@ unsafe extern "C" {
     pub(super) static assay_user_end: u8;
 }
 
-const STUB_SIZE: usize = 16;
+/// Bytes of a stub. All of them lie in one page.
+pub const STUB_SIZE: usize = 16;
 
 /// Where the stub of `vector` begins.
 pub fn stub_address(vector: usize) -> u64 {
@@ -101,7 +102,7 @@ global_asm!(
     "assay_user_end:",
     "ud2",
     // One stub per vector, all of one size; those without an error code push a zero.
-    ".balign 16",
+    ".balign 4096",
     "assay_stubs:",
     ".set assay_vector, 0",
     ".rept 256",
