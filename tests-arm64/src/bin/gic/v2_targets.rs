@@ -3,6 +3,7 @@
 //! A byte per SPI, a bit per processor. Bits of processors that do not exist must read as zero; with one
 //! processor the registers may be RAZ/WI altogether.
 
+use crate::both::{expect_one_handler, expect_to_follow_its_route, ready};
 use guest_lib::arch::gic::registers::gicd;
 use guest_lib::arch::gic::{Gicv2, Intid};
 use guest_lib::prelude::*;
@@ -23,6 +24,7 @@ fn kept(value: u32) -> u32 {
 
 /// The first word of SPIs.
 const WORD: u64 = gicd::ITARGETSR + 32;
+const SPI: Intid = Intid::spi(70);
 
 /// Only bits of processors that exist can be set.
 #[case(spec = "IHI0048 4.3.12 GICD_ITARGETSR", needs("arm64.gicv2"))]
@@ -85,58 +87,15 @@ fn private_targets_name_the_reader(gic: &mut Gicv2) -> Verdict {
     needs("arm64.gicv2", "cpus>=2")
 )]
 fn spi_goes_to_its_target(gic: &mut Gicv2) -> Verdict {
-    let (gic, intid) = (&*gic, Intid::spi(70));
-    gic.set_edge(intid, true);
-    gic.set_enabled(intid, true);
-    for target in cpus::all() {
-        gic.route(intid, target);
-        for cpu in cpus::others() {
-            cpus::run_on(cpu, || gic.init_cpu())?;
-        }
-        gic.set_pending(intid, true);
-        for cpu in cpus::all().filter(|&c| c != target) {
-            let there = cpus::run_on(cpu, || gic.acknowledge().intid())?;
-            expect_eq!(
-                there,
-                Intid::SPURIOUS,
-                "CPU {} with target {}",
-                cpu.0,
-                target.0
-            )?;
-        }
-        let there = cpus::run_on(target, || {
-            let iar = gic.acknowledge();
-            gic.end(iar);
-            iar.intid()
-        })?;
-        expect_eq!(there, intid, "target {}", target.0)?;
-    }
-    Ok(())
+    expect_to_follow_its_route(gic, SPI)
 }
 
 /// An SPI with several targets is handled by exactly one of them.
 #[case(spec = "IHI0048 3.2", needs("arm64.gicv2", "cpus>=2"))]
 fn one_of_several_targets_handles_it(gic: &mut Gicv2) -> Verdict {
-    let (gic, intid) = (&*gic, Intid::spi(70));
-    gic.set_edge(intid, true);
-    gic.set_enabled(intid, true);
+    ready(gic, SPI)?;
     let all = ((1u32 << cpus::count()) - 1) as u8;
     gic.distributor()
-        .write8(gicd::ITARGETSR + u64::from(intid.0), all);
-    for cpu in cpus::others() {
-        cpus::run_on(cpu, || gic.init_cpu())?;
-    }
-    for round in 0..20 {
-        gic.set_pending(intid, true);
-        let taken = cpus::on_all(|_| {
-            let iar = gic.acknowledge();
-            if !iar.is_spurious() {
-                gic.end(iar);
-            }
-            iar.intid()
-        })?;
-        let count = taken.iter().filter(|i| **i == intid).count();
-        expect_eq!(count, 1, "handlers in round {round}: {taken:?}")?;
-    }
-    Ok(())
+        .write8(gicd::ITARGETSR + u64::from(SPI.0), all);
+    expect_one_handler(gic, SPI)
 }

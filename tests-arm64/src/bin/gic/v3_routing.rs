@@ -3,6 +3,7 @@
 //! 64 bits name one processor by its affinity, or with bit 31 any one. Hypervisors keep the route in a
 //! form of their own and must give back what was written, by words of 32 bits too.
 
+use crate::both::{expect_one_handler, expect_to_follow_its_route, ready, take};
 use guest_lib::arch::gic::registers::gicd;
 use guest_lib::arch::gic::{Gicv3, Intid};
 use guest_lib::arch::smp;
@@ -15,48 +16,17 @@ fn router() -> u64 {
     gicd::IROUTER + u64::from(SPI.0) * 8
 }
 
-fn ready(gic: &Gicv3) {
-    gic.set_edge(SPI, true);
-    gic.set_enabled(SPI, true);
-}
-
 /// An SPI goes to the processor that IROUTER names, and to no other.
 #[case(spec = "IHI0069 12.9 GICD_IROUTER<n>", needs("arm64.gicv3", "cpus>=2"))]
 fn spi_goes_to_the_named_cpu(gic: &mut Gicv3) -> Verdict {
-    let gic = &*gic;
-    ready(gic);
-    for cpu in cpus::others() {
-        cpus::run_on(cpu, || gic.init_cpu())?;
-    }
-    for target in cpus::all() {
-        gic.route(SPI, target);
-        gic.set_pending(SPI, true);
-        for cpu in cpus::all().filter(|&c| c != target) {
-            let there = cpus::run_on(cpu, || gic.acknowledge().intid())?;
-            expect_eq!(
-                there,
-                Intid::SPURIOUS,
-                "CPU {} with target {}",
-                cpu.0,
-                target.0
-            )?;
-        }
-        let there = cpus::run_on(target, || {
-            let iar = gic.acknowledge();
-            gic.end(iar);
-            iar.intid()
-        })?;
-        expect_eq!(there, SPI, "target {}", target.0)?;
-    }
-    Ok(())
+    expect_to_follow_its_route(gic, SPI)
 }
 
 /// A pending SPI follows a change of its route.
 #[case(spec = "IHI0069 12.9 GICD_IROUTER<n>", needs("arm64.gicv3", "cpus>=2"))]
 fn pending_spi_follows_its_route(gic: &mut Gicv3) -> Verdict {
     let gic = &*gic;
-    ready(gic);
-    cpus::run_on(Cpu(1), || gic.init_cpu())?;
+    ready(gic, SPI)?;
     gic.set_pending(SPI, true);
     expect_eq!(gic.highest_pending(), SPI, "here at first")?;
     gic.route(SPI, Cpu(1));
@@ -65,12 +35,7 @@ fn pending_spi_follows_its_route(gic: &mut Gicv3) -> Verdict {
         Intid::SPURIOUS,
         "here after the change"
     )?;
-    let there = cpus::run_on(Cpu(1), || {
-        let iar = gic.acknowledge();
-        gic.end(iar);
-        iar.intid()
-    })?;
-    expect_eq!(there, SPI)
+    expect_eq!(cpus::run_on(Cpu(1), || take(gic))?, SPI)
 }
 
 /// An SPI routed to any processor is handled by exactly one.
@@ -81,29 +46,14 @@ fn any_cpu_route_reaches_exactly_one(gic: &mut Gicv3) -> Verdict {
         // GICD_TYPER.No1N: there is no such route.
         return skip("arm64.gic_1_of_n");
     }
-    ready(gic);
-    for cpu in cpus::others() {
-        cpus::run_on(cpu, || gic.init_cpu())?;
-    }
+    ready(gic, SPI)?;
     gic.distributor().write64(router(), IRM);
     expect_eq!(
         gic.distributor().read64(router()) & IRM,
         IRM,
         "IRM reads back"
     )?;
-    for round in 0..20 {
-        gic.set_pending(SPI, true);
-        let taken = cpus::on_all(|_| {
-            let iar = gic.acknowledge();
-            if !iar.is_spurious() {
-                gic.end(iar);
-            }
-            iar.intid()
-        })?;
-        let count = taken.iter().filter(|i| **i == SPI).count();
-        expect_eq!(count, 1, "handlers in round {round}: {taken:?}")?;
-    }
-    Ok(())
+    expect_one_handler(gic, SPI)
 }
 
 /// Both halves of IROUTER can be written and read alone.
@@ -127,7 +77,7 @@ fn halves_are_accessible(gic: &mut Gicv3) -> Verdict {
 /// mended.
 #[case(spec = "IHI0069 12.9 GICD_IROUTER<n>", needs("arm64.gicv3"))]
 fn absent_cpu_gets_nothing(gic: &mut Gicv3) -> Verdict {
-    ready(gic);
+    ready(gic, SPI)?;
     gic.distributor().write64(router(), 0xfe_00fe_fe0f);
     gic.set_pending(SPI, true);
     expect_eq!(gic.acknowledge().intid(), Intid::SPURIOUS)?;
