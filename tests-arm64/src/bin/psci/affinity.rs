@@ -56,20 +56,19 @@ fn started_cpu_is_never_off() -> Verdict {
         let (started, asking) = (AtomicBool::new(false), Barrier::new(cpus::count() - 1));
         let seen = cpus::on_each(cpus::all().filter(|&c| c != TARGET), |cpu| {
             asking.wait();
-            let mut status = Status::SUCCESS;
+            let state = || psci::affinity_info(target, 0);
             if cpu == Cpu::BOOT {
-                status = psci::cpu_on(target, entry, context);
+                // The first question follows CPU_ON at once.
+                let status = psci::cpu_on(target, entry, context);
+                let first = state();
                 started.store(true, SeqCst);
+                return (status, true, [first, state(), state(), state()]);
             }
-            let early = time::wait_until(time::PATIENCE, || {
-                psci::affinity_info(target, 0);
+            let in_time = time::wait_until(time::PATIENCE, || {
+                state();
                 started.load(SeqCst)
             });
-            (
-                status,
-                early,
-                [(); 4].map(|()| psci::affinity_info(target, 0)),
-            )
+            (Status::SUCCESS, in_time, [(); 4].map(|()| state()))
         })?;
         for (status, in_time, states) in seen {
             expect_eq!(
