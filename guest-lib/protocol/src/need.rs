@@ -54,6 +54,10 @@ pub const NEEDS: &[Need] = &[
     need("arm64.big_endian_el0", "EL0 can be big-endian"),
     need("arm64.bti", "branch target identification (FEAT_BTI)"),
     need("arm64.dit", "data-independent timing (FEAT_DIT)"),
+    need(
+        "arm64.dirty_state",
+        "hardware management of the dirty state (FEAT_HAFDBS)",
+    ),
     need("arm64.el2", "the payload is entered at EL2"),
     need("arm64.fp", "floating point and Advanced SIMD"),
     need("arm64.fw_cfg", "QEMU's firmware configuration device"),
@@ -69,6 +73,10 @@ pub const NEEDS: &[Need] = &[
     need(
         "arm64.gicv3",
         "a GICv3 or GICv4 with its system-register interface",
+    ),
+    need(
+        "arm64.hafdbs",
+        "hardware updates of the access flag (FEAT_HAFDBS)",
     ),
     need(
         "arm64.hyp_virtual_timer",

@@ -42,11 +42,13 @@ pub fn has(need: &str) -> bool {
         }
         "arm64.bti" => field(registers::IdAa64pfr1El1::read(), 0) != 0,
         "arm64.dit" => matches!(field(registers::IdAa64pfr0El1::read(), 48), 1..15),
+        "arm64.dirty_state" => field(registers::IdAa64mmfr1El1::read(), 0) >= 2,
         "arm64.el2" => cpu::current_el() == 2,
         "arm64.fp" => field(registers::IdAa64pfr0El1::read(), 16) != 15,
         "arm64.fw_cfg" => fw_cfg::address().is_some(),
         "arm64.gicv2" => platform::info().gic.version == 2,
         "arm64.gicv3" => platform::info().gic.version == 3,
+        "arm64.hafdbs" => field(registers::IdAa64mmfr1El1::read(), 0) >= 1,
         "arm64.hyp_virtual_timer" => platform::info().timer_intids[4] != 0,
         "arm64.idst" => field(registers::IdAa64mmfr2El1::read(), 36) != 0,
         "arm64.its" => platform::info().gic.its != 0,

@@ -7,7 +7,7 @@
 //! A [`Space`] copies one of them and adds entries of any bits, at addresses above 512 GiB.
 
 use super::platform::{self, Uart};
-use super::registers::Ttbr0El1;
+use super::registers::{TcrEl1, Ttbr0El1};
 use super::{boot, cpu};
 use crate::memory::Frames;
 use alloc::vec::Vec;
@@ -38,6 +38,8 @@ pub mod bits {
     pub const ACCESSED: u64 = 1 << 10;
     /// Of one ASID only.
     pub const NOT_GLOBAL: u64 = 1 << 11;
+    /// DBM: a read-only page becomes writable by the first store, while TCR_EL1.HD is set.
+    pub const DIRTY_MODIFIER: u64 = 1 << 51;
     /// EL1 may not execute.
     pub const PXN: u64 = 1 << 53;
     /// EL0 may not execute.
@@ -243,6 +245,13 @@ impl Space {
         unsafe { core::ptr::read_volatile(slot) }
     }
 
+    /// The descriptor of `address` at `level`, for updates that race with the MMU's.
+    pub fn entry(&mut self, address: u64, level: u32) -> &AtomicU64 {
+        let slot = self.slot(address, level);
+        // SAFETY: `slot` lies in a table of this space, which lives as long as the borrow.
+        unsafe { AtomicU64::from_ptr(slot) }
+    }
+
     fn slot(&mut self, address: u64, level: u32) -> *mut u64 {
         assert!(
             (PRIVATE..1 << 48).contains(&address),
@@ -270,11 +279,7 @@ impl Space {
     /// Runs `body` at the level of the runtime with this space installed. A fault that leaves `body` puts
     /// the former space back by itself.
     pub fn run<T>(&self, body: impl FnOnce() -> T) -> T {
-        let before = Ttbr0El1::read();
-        Ttbr0El1::write(self.ttbr0());
-        let result = body();
-        Ttbr0El1::write(before);
-        result
+        run_with(self.ttbr0(), body)
     }
 
     /// Runs `body` at EL0 with this space installed.
@@ -283,8 +288,48 @@ impl Space {
     }
 }
 
+/// As [`Space::run`], with the value for TTBR0.
+pub fn run_with<T>(ttbr0: u64, body: impl FnOnce() -> T) -> T {
+    let before = Ttbr0El1::read();
+    Ttbr0El1::write(ttbr0);
+    let result = body();
+    Ttbr0El1::write(before);
+    result
+}
+
 impl Drop for Space {
     fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// TCR_EL1.{HA, HD} of this processor: clear at first, as they were at the end.
+pub struct HardwareUpdates {
+    control: u64,
+}
+
+impl crate::case::Fixture for HardwareUpdates {
+    fn fresh() -> Result<Self, crate::case::Stop> {
+        let updates = HardwareUpdates {
+            control: TcrEl1::read(),
+        };
+        updates.set(false, false);
+        Ok(updates)
+    }
+}
+
+impl HardwareUpdates {
+    /// HA: the MMU sets the access flag. HD: it also makes pages with DBM writable.
+    pub fn set(&self, access: bool, dirty: bool) {
+        let bits = u64::from(access) << 39 | u64::from(dirty) << 40;
+        TcrEl1::write(self.control & !(3 << 39) | bits);
+        flush();
+    }
+}
+
+impl Drop for HardwareUpdates {
+    fn drop(&mut self) {
+        TcrEl1::write(self.control);
         flush();
     }
 }

@@ -13,4 +13,5 @@ mod its;
 mod memory;
 mod processors;
 mod registers;
+mod tables;
 mod timer;

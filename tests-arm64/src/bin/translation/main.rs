@@ -8,3 +8,4 @@
 guest_lib::payload!();
 
 mod at;
+mod flags;
