@@ -15,6 +15,12 @@ pub const EMULATED_FILE: &str = "kvm-emulated";
 /// Memory of the largest machine, in MiB: the devices begin above.
 const MAX_MEMORY_MIB: u32 = 2048;
 
+/// The architecture of this host: KVM runs no other.
+const HOST: Arch = match cfg!(target_arch = "aarch64") {
+    true => Arch::Arm64,
+    false => Arch::X86,
+};
+
 /// The adaptor.
 #[derive(Default)]
 pub struct Kvm {
@@ -37,7 +43,11 @@ impl Kvm {
 }
 
 /// What the VMM does for its guests.
-const SERVICES: &[&str] = &[
+const SERVICES: &[&str] = match HOST {
+    Arch::X86 => X86_SERVICES,
+    Arch::Arm64 | Arch::S390x => &[],
+};
+const X86_SERVICES: &[&str] = &[
     "dirty_log",
     "dirty_ring",
     "inject",
@@ -54,9 +64,11 @@ pub(super) const EMULATED: &str =
 
 /// Whether KVM here uses the processor's own virtualization.
 pub(super) fn in_hardware() -> bool {
-    ["kvm_intel", "kvm_amd"]
-        .iter()
-        .any(|m| PathBuf::from("/sys/module").join(m).is_dir())
+    // There is no KVM for arm64 without EL2.
+    HOST == Arch::Arm64
+        || ["kvm_intel", "kvm_amd"]
+            .iter()
+            .any(|m| PathBuf::from("/sys/module").join(m).is_dir())
 }
 
 /// This program.
@@ -78,7 +90,7 @@ impl Hypervisor for Kvm {
     }
 
     fn archs(&self) -> &'static [Arch] {
-        &[Arch::X86]
+        &[HOST]
     }
 
     fn capabilities(&self, _: Arch) -> Vec<String> {
@@ -92,9 +104,9 @@ impl Hypervisor for Kvm {
     }
 
     fn probe(&self, arch: Arch) -> Result<Offer, Unavailable> {
-        if arch != Arch::X86 {
+        if arch != HOST {
             return Err(Unavailable(format!(
-                "the built-in VMM runs payloads of x86-64 hosts, not {arch}; use qemu-tcg"
+                "the built-in VMM runs {HOST} payloads on this host, not {arch}; use qemu-tcg"
             )));
         }
         let found = self.found().map_err(Unavailable)?;
@@ -109,6 +121,10 @@ impl Hypervisor for Kvm {
         })
     }
 
+    fn is_unverified(&self) -> bool {
+        HOST == Arch::Arm64
+    }
+
     fn supports(&self, unit: &Unit) -> Result<(), Unmet> {
         let machine = &unit.machine;
         let unmet = |what: String| Err(Unmet(what));
@@ -117,6 +133,17 @@ impl Hypervisor for Kvm {
         }
         if let Some(device) = machine.devices.first() {
             return unmet(format!("device.{device}"));
+        }
+        // The machine of an arm64 host begins at EL1, with a GICv3 and nothing else.
+        for (asked, word) in [
+            (machine.gic.is_some_and(|gic| gic != 3), "arm64.gicv2"),
+            (machine.its == Some(true), "arm64.its"),
+            (machine.el2 == Some(true), "arm64.el2"),
+            (machine.secure == Some(true), "arm64.el3"),
+        ] {
+            if HOST == Arch::Arm64 && asked {
+                return unmet(word.into());
+            }
         }
         let most = self.found().map_or(0, |f| f.max_cpus);
         if machine.cpus() as usize > most {
@@ -134,7 +161,10 @@ impl Hypervisor for Kvm {
     }
 
     fn boot(&self, _: Arch) -> Boot {
-        Boot::Elf
+        match HOST {
+            Arch::Arm64 => Boot::Image,
+            Arch::X86 | Arch::S390x => Boot::Elf,
+        }
     }
 
     fn command(&self, launch: &Launch<'_>) -> CommandLine {
@@ -146,7 +176,7 @@ impl Hypervisor for Kvm {
         for feature in machine.cpu_features.iter().filter(|f| f.starts_with('-')) {
             command.args(["--cpu-feature", feature]);
         }
-        if machine.pit == Some(false) {
+        if machine.pit == Some(false) && HOST == Arch::X86 {
             command.arg("--no-pit");
         }
         if launch.may_reset {

@@ -3,7 +3,8 @@
 //! It exists for two reasons. Nothing has to be installed, and a launch costs so little that a
 //! fresh machine per case is affordable. And it helps payloads from the outside: dirty logs, memory
 //! slots, save and restore, injected interrupts, accesses that are counted ([`services`]). No
-//! other hypervisor can be asked for these by its guest.
+//! other hypervisor can be asked for these by its guest. On an arm64 host it has no services, and it has
+//! never run there.
 //!
 //! It runs as a child process, `assay vmm ...`, like every other hypervisor. Its faults are part of
 //! the suite: with `--sabotage` it breaks one promise on purpose, so that tests can see the
@@ -11,28 +12,22 @@
 //!
 //! This is the one place of the runner with more than a few `unsafe` blocks: KVM takes addresses.
 
+/// What a `/dev/kvm` of either architecture needs.
+macro_rules! with_kvm {
+    ($($item:item)*) => {$(
+        #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        $item
+    )*};
+}
+
+with_kvm! {
+    mod console;
+    mod memory;
+}
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod aarch64;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod acpi;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod boot;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod cpuid;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod devices;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod gather;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod machine;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod ring;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod services;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod slots;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod state;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod userfault;
+mod x86_64;
 
 mod probe;
 mod sabotage;
@@ -55,7 +50,7 @@ pub fn device() -> PathBuf {
 /// Whether `name` is a processor feature that `--cpu-feature -NAME` can take away.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub fn is_feature(name: &str) -> bool {
-    cpuid::is_feature(name)
+    x86_64::is_feature(name)
 }
 
 /// Whether `name` is a processor feature that `--cpu-feature -NAME` can take away.
@@ -67,7 +62,7 @@ pub fn is_feature(_name: &str) -> bool {
 /// `assay vmm`
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// The payload: an ELF file with a PVH note
+    /// The payload: an ELF file with a PVH note; on an arm64 host an Image
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
     /// Virtual CPUs
@@ -106,13 +101,40 @@ pub struct Options {
 }
 
 /// Runs a payload to its end; the exit code of the process.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub fn run(options: &Options) -> Result<u8> {
-    machine::run(options).map_err(|why| Error::usage(format!("vmm: {why}")))
+    #[cfg(target_arch = "aarch64")]
+    use aarch64 as host;
+    #[cfg(target_arch = "x86_64")]
+    use x86_64 as host;
+    host::run(options).map_err(|why| Error::usage(format!("vmm: {why}")))
 }
 
 /// Runs a payload to its end; the exit code of the process.
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 pub fn run(_options: &Options) -> Result<u8> {
     Err(Error::usage(format!("vmm: {}", probe::ELSEWHERE)))
+}
+
+with_kvm! {
+    /// The exit code when the guest shuts a processor down or KVM cannot go on.
+    const DIED: u8 = 4;
+
+    /// Becomes the same program with the same arguments, so that nothing of the old machine can stay
+    /// behind. It returns when that fails.
+    fn start_again() {
+        use std::os::unix::process::CommandExt;
+        let mut args = std::env::args_os();
+        let error = match (std::env::current_exe(), args.next()) {
+            (Ok(program), _) => std::process::Command::new(program).args(args).exec(),
+            (Err(e), _) => e,
+        };
+        eprintln!("assay: vmm: cannot start again: {error}");
+    }
 }

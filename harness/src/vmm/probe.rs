@@ -13,22 +13,34 @@ pub struct Found {
 
 /// Why the VMM does not run on other hosts.
 #[cfg_attr(
-    all(target_os = "linux", target_arch = "x86_64"),
+    all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ),
     expect(dead_code, reason = "the text for other hosts")
 )]
-pub const ELSEWHERE: &str = "the built-in VMM runs on x86-64 Linux hosts only; use --hypervisor \
-                             qemu-tcg";
+pub const ELSEWHERE: &str = "the built-in VMM runs on x86-64 and arm64 Linux hosts only; use \
+                             --hypervisor qemu-tcg";
 
 /// Asks the device.
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 pub fn probe() -> Result<Found, String> {
     Err(ELSEWHERE.into())
 }
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub use kvm::probe;
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod kvm {
     use super::Found;
     use kvm_ioctls::{Cap, Kvm};
@@ -62,22 +74,61 @@ mod kvm {
             }
             n => return Err(format!("{shown} speaks API version {n}, not {API}")),
         }
-        for (cap, name) in [
-            (Cap::UserMemory, "user memory"),
-            (Cap::Irqchip, "interrupt controllers"),
-            (Cap::Pit2, "a timer"),
-            (Cap::ExtCpuid, "CPUID"),
-            (Cap::ImmediateExit, "immediate exit"),
-        ] {
-            if !kvm.check_extension(cap) {
+        for (cap, name) in NEEDED {
+            if !kvm.check_extension(*cap) {
                 return Err(format!("{shown} lacks {name}; a newer kernel has it"));
             }
         }
+        let capabilities = capabilities(&kvm).map_err(|why| format!("{shown}: {why}"))?;
+        let release = rustix::system::uname();
+        Ok(Found {
+            version: release.release().to_string_lossy().into_owned(),
+            capabilities,
+            max_cpus: max_cpus(&kvm),
+        })
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    const NEEDED: &[(Cap, &str)] = &[
+        (Cap::UserMemory, "user memory"),
+        (Cap::Irqchip, "interrupt controllers"),
+        (Cap::Pit2, "a timer"),
+        (Cap::ExtCpuid, "CPUID"),
+        (Cap::ImmediateExit, "immediate exit"),
+    ];
+
+    #[cfg(target_arch = "aarch64")]
+    const NEEDED: &[(Cap, &str)] = &[
+        (Cap::UserMemory, "user memory"),
+        (Cap::OneReg, "access to registers"),
+        (Cap::DeviceCtrl, "devices"),
+        (Cap::ArmPsci02, "PSCI"),
+    ];
+
+    #[cfg(target_arch = "aarch64")]
+    fn max_cpus(kvm: &Kvm) -> usize {
+        kvm.get_max_vcpus()
+            .min(super::super::aarch64::MAX_CPUS as usize)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn max_cpus(kvm: &Kvm) -> usize {
+        kvm.get_max_vcpus()
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn capabilities(kvm: &Kvm) -> Result<Vec<&'static str>, String> {
+        super::super::aarch64::probe(kvm)?;
+        Ok(vec!["arm64.gicv3"])
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn capabilities(kvm: &Kvm) -> Result<Vec<&'static str>, String> {
         kvm.create_vm()
-            .map_err(|e| format!("{shown} makes no virtual machine: {e}"))?;
+            .map_err(|e| format!("it makes no virtual machine: {e}"))?;
         let cpuid = kvm
             .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
-            .map_err(|e| format!("{shown} tells no CPUID: {e}"))?;
+            .map_err(|e| format!("it tells no CPUID: {e}"))?;
         let has = |leaf: u32, pick: fn(&kvm_bindings::kvm_cpuid_entry2) -> u32, bit: u32| {
             let entry = cpuid
                 .as_slice()
@@ -97,11 +148,6 @@ mod kvm {
                 capabilities.push(word);
             }
         }
-        let release = rustix::system::uname();
-        Ok(Found {
-            version: release.release().to_string_lossy().into_owned(),
-            capabilities,
-            max_cpus: kvm.get_max_vcpus(),
-        })
+        Ok(capabilities)
     }
 }

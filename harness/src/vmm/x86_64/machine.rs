@@ -4,7 +4,7 @@ use super::devices::{COM1, Devices, Effect};
 use super::gather::Gather;
 use super::ring::Ring;
 use super::slots::{MAIN, Region, Slot, Slots, tell};
-use super::{Options, Sabotage, boot, cpuid, services};
+use super::{DIED, Options, Sabotage, boot, cpuid, services};
 use assay_protocol::service::kick;
 use kvm_bindings::{
     KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_MAX_CPUID_ENTRIES,
@@ -15,7 +15,6 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
@@ -32,9 +31,6 @@ const LISTEN: Duration = Duration::from_millis(20);
 const MISC_ENABLE: u32 = 0x1a0;
 const MTRR_DEFAULT: u32 = 0x2ff;
 const FEATURE_CONTROL: u32 = 0x3a;
-
-/// The exit code when the guest shuts a processor down or KVM cannot go on.
-const DIED: u8 = 4;
 
 /// A processor.
 pub struct Vcpu {
@@ -375,13 +371,7 @@ impl Machine {
             self.exit(0);
         }
         lock(&self.devices).flush();
-        // The same program with the same arguments: nothing of the old machine can stay behind.
-        let mut args = std::env::args_os();
-        let error = match (std::env::current_exe(), args.next()) {
-            (Ok(program), _) => std::process::Command::new(program).args(args).exec(),
-            (Err(e), _) => e,
-        };
-        eprintln!("assay: vmm: cannot start again: {error}");
+        super::start_again();
         self.exit(DIED)
     }
 

@@ -1,67 +1,15 @@
 //! Memory slots: pieces of the guest's physical address space with memory of ours behind them.
 
 use super::userfault::Userfault;
+pub use crate::vmm::memory::{PAGE, Region};
 use assay_protocol::service::flag;
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
-/// Bytes of a page.
-pub const PAGE: u64 = 4096;
 /// The slot with the payload's own memory.
 pub const MAIN: u32 = 0;
-
-/// Memory that can back a slot.
-#[derive(Debug)]
-pub struct Region {
-    map: MmapRegion,
-}
-
-impl Region {
-    /// `bytes` of zeroed memory, not touched yet.
-    pub fn new(bytes: u64) -> Result<Self, String> {
-        let map = MmapRegion::build(
-            None,
-            bytes as usize,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-        );
-        Ok(Region {
-            map: map.map_err(|e| format!("cannot map {bytes} bytes: {e}"))?,
-        })
-    }
-
-    /// A mapping made elsewhere.
-    pub fn from_map(map: MmapRegion) -> Self {
-        Region { map }
-    }
-
-    /// Its length.
-    pub fn bytes(&self) -> u64 {
-        self.map.size() as u64
-    }
-
-    /// Its address in this process.
-    pub fn address(&self) -> u64 {
-        self.map.as_ptr() as u64
-    }
-
-    /// Copies `from` to `offset`.
-    pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), String> {
-        let memory = self.map.as_volatile_slice();
-        let done = memory.write_slice(from, offset as usize);
-        done.map_err(|e| format!("cannot write guest memory at {offset:#x}: {e}"))
-    }
-
-    /// Copies from `offset` to `to`.
-    pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), String> {
-        let memory = self.map.as_volatile_slice();
-        let done = memory.read_slice(to, offset as usize);
-        done.map_err(|e| format!("cannot read guest memory at {offset:#x}: {e}"))
-    }
-}
 
 /// A slot that exists.
 #[derive(Clone, Debug)]

@@ -3,11 +3,12 @@
 use super::acpi::PM1A_CONTROL;
 use super::gather::Gather;
 use super::{Options, Sabotage};
+use crate::vmm::console::Console;
 use assay_protocol::service::{
     Access, COUNTER, COUNTER_BYTES, COUNTER_PORT, COUNTER_PORTS, DOORBELL, PORT_OFFSET,
     counter_byte,
 };
-use std::io::{self, Write};
+use std::io;
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 
@@ -39,34 +40,6 @@ pub struct Deaf;
 impl Trigger for Deaf {
     type E = io::Error;
     fn trigger(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Standard output in whole lines: a system call per byte would cost more than the guest.
-pub struct Console(Vec<u8>);
-
-impl Console {
-    fn put(&mut self) -> io::Result<()> {
-        let out = io::stdout();
-        let mut out = out.lock();
-        out.write_all(&self.0)?;
-        self.0.clear();
-        out.flush()
-    }
-}
-
-impl Write for Console {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        if bytes.contains(&b'\n') || self.0.len() > 4096 {
-            self.put()?;
-        }
-        Ok(bytes.len())
-    }
-
-    // The device flushes after each byte; lines are flushed above.
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -171,7 +144,7 @@ impl Devices {
     /// The devices of a machine that was just switched on.
     pub fn new(options: &Options) -> Self {
         Devices {
-            serial: Serial::new(Deaf, Console(Vec::new())),
+            serial: Serial::new(Deaf, Console::default()),
             gather: None,
             counter: Counter::default(),
             sabotage: options.sabotage,
