@@ -73,6 +73,8 @@ pub struct Ledger {
     running: Option<usize>,
     last: Option<usize>,
     expect: Option<Ends>,
+    /// The case in its second life, after the reset that it announced.
+    again: Option<usize>,
     since: Instant,
     lines: std::collections::VecDeque<String>,
     whole: Option<CaseResult>,
@@ -96,6 +98,7 @@ impl Ledger {
             running: None,
             last: None,
             expect: None,
+            again: None,
             since: now,
             lines: std::collections::VecDeque::new(),
             whole: None,
@@ -243,7 +246,8 @@ impl Ledger {
     fn result(&mut self, id: &str, mut result: CaseResult, now: Instant) {
         let Some(&i) = self.index.get(id) else { return };
         if self.running == Some(i) {
-            if result.outcome == Outcome::Pass && self.entries[i].ends != Ends::Returns {
+            let early = self.entries[i].ends != Ends::Returns && self.again != Some(i);
+            if result.outcome == Outcome::Pass && early {
                 let text = "the payload reported success, but the machine was to end";
                 result = CaseResult::caused(Outcome::Error, Kind::WrongEnd, text);
             }
@@ -312,6 +316,13 @@ impl Ledger {
     }
 
     fn second_boot(&mut self, now: Instant) {
+        if self.expect == Some(Ends::Again) && self.again.is_none() {
+            // The case goes on in the machine that came back.
+            self.again = self.running.take();
+            self.expect = None;
+            self.since = now;
+            return;
+        }
         self.phase = Phase::Rebooted;
         let Some(i) = self.running.take() else {
             let text = "the machine reset itself between two cases";
@@ -319,6 +330,10 @@ impl Ledger {
         };
         let result = match self.expect {
             Some(Ends::Reset) => CaseResult::plain(Outcome::Pass),
+            Some(Ends::Again) => {
+                let text = "the payload does not know that it came back: memory is lost in a reset";
+                CaseResult::caused(Outcome::Error, Kind::NoResult, text)
+            }
             Some(_) => wrong_end("the machine powers off", "the machine reset"),
             None => {
                 let text = "the machine reset itself (a triple fault does that)";
@@ -383,6 +398,9 @@ impl Ledger {
                 (End::Exited(_), Ends::Poweroff) => CaseResult::plain(Outcome::Pass),
                 (End::Exited(_), Ends::Reset) if self.exits_on_reset => {
                     CaseResult::plain(Outcome::Pass)
+                }
+                (End::Exited(_), Ends::Again) if self.exits_on_reset => {
+                    CaseResult::skip("a machine that starts again")
                 }
                 (End::Exited(_), _) => wrong_end("the machine resets", "the machine powered off"),
                 _ => self.cause(end, stderr),

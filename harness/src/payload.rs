@@ -229,6 +229,7 @@ impl Reader<'_> {
             0 => Ends::Returns,
             1 => Ends::Poweroff,
             2 => Ends::Reset,
+            3 => Ends::Again,
             n => return Err(format!("case '{path}' ends in an unknown way ({n})")),
         };
         Ok(Case {

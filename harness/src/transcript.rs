@@ -215,6 +215,7 @@ fn comment_event(line: &str, comment: &str) -> Event {
         match how.as_str() {
             "poweroff" => return Event::Expect(Ends::Poweroff),
             "reset" => return Event::Expect(Ends::Reset),
+            "again" => return Event::Expect(Ends::Again),
             _ => {}
         }
     }

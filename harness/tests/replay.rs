@@ -14,6 +14,7 @@ use support::{Dir, Fixture, elf, text};
 const MANIFEST: &str = "units:
 - { unit: demo, arch: x86, payload: demo, timeout_s: 2 }
 - { unit: ends, arch: x86, payload: ends, timeout_s: 2 }
+- { unit: again, arch: x86, payload: again, timeout_s: 2 }
 ";
 
 fn workspace(name: &str) -> Dir {
@@ -33,12 +34,17 @@ fn workspace(name: &str) -> Dir {
         Fixture::new("e/returns"),
     ];
     dir.write("payloads/x86/ends", elf(62, &ends));
+    let again = ["e/back", "e/fails", "e/forgets"].map(|name| Fixture {
+        ends: 3,
+        ..Fixture::new(name)
+    });
+    dir.write("payloads/x86/again", elf(62, &again));
     dir
 }
 
 /// Runs the scenario and returns its report.
 fn report(dir: &Dir, scenario: &Path) -> (String, String) {
-    let units: Vec<String> = ["demo", "ends"]
+    let units: Vec<String> = ["demo", "ends", "again"]
         .iter()
         .filter(|unit| scenario.join(format!("x86/{unit}.1")).exists())
         .map(|unit| (*unit).to_owned())

@@ -13,6 +13,7 @@
 //! | `groups("slow")` | groups beyond those of the unit |
 //! | `timeout_s = 60` | seconds, where the unit's limit is too short |
 //! | `ends = poweroff` or `reset` | the case passes when the machine does that |
+//! | `ends = again` | the machine resets, and the case passes in its second life |
 //! | `rows(name: value, ...)` | one case per row; the function's last parameter is the value |
 //!
 //! Each parameter before the row is a fixture: `&mut T`, `&T` or `T` with `T: Fixture`, built
@@ -144,7 +145,8 @@ fn expand(arguments: Arguments, function: ItemFn) -> Result<TokenStream> {
         None => quote!(Returns),
         Some(word) if word == "poweroff" => quote!(Poweroff),
         Some(word) if word == "reset" => quote!(Reset),
-        Some(word) => return Err(Error::new(word.span(), "expected poweroff or reset")),
+        Some(word) if word == "again" => quote!(Again),
+        Some(word) => return Err(Error::new(word.span(), "expected poweroff, reset or again")),
     };
 
     let parameters = parameter_types(&function)?;

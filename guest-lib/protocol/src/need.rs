@@ -100,6 +100,10 @@ pub const NEEDS: &[Need] = &[
         "arm64.ssbs",
         "speculative store bypass safe, as a PSTATE field (FEAT_SSBS2)",
     ),
+    need(
+        "arm64.system_reset2",
+        "SYSTEM_RESET2 of PSCI 1.1, with SYSTEM_WARM_RESET",
+    ),
     need("arm64.uao", "user access override (FEAT_UAO)"),
     need(
         "s390x.ap",

@@ -54,6 +54,8 @@ pub enum Ends {
     Poweroff = 1,
     /// The case passes when the virtual machine resets and boots the payload again.
     Reset = 2,
+    /// The virtual machine resets and boots the payload again, and the case passes there.
+    Again = 3,
 }
 
 /// One case, as the macro writes it. Field order is the wire format: change it on both sides.

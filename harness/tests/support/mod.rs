@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 pub struct Fixture {
     /// `<topic>/<function>`.
     pub path: &'static str,
-    /// 0 returns, 1 poweroff, 2 reset.
+    /// 0 returns, 1 poweroff, 2 reset, 3 again.
     pub ends: u32,
     /// Needs, separated by blanks.
     pub needs: &'static str,

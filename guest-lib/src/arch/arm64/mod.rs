@@ -62,6 +62,9 @@ pub fn has(need: &str) -> bool {
                 && psci::call([psci::id::SMCCC_VERSION, 0, 0, 0])[0] as i32 >= 0x1_0001
         }
         "arm64.ssbs" => field(registers::IdAa64pfr1El1::read(), 4) >= 2,
+        "arm64.system_reset2" => {
+            platform::info().conduit.is_some() && psci::features(psci::id::SYSTEM_RESET2).0 >= 0
+        }
         "arm64.uao" => field(registers::IdAa64mmfr2El1::read(), 4) != 0,
         _ => false,
     }

@@ -22,7 +22,7 @@ pub(super) static mut BOOT_STACK: Stack<BOOT_STACK_SIZE> = Stack([0; BOOT_STACK_
 pub(super) static mut BOOT_EXCEPTION_STACK: Stack<EXCEPTION_STACK_SIZE> =
     Stack([0; EXCEPTION_STACK_SIZE]);
 
-/// What a secondary processor found when it was entered, before it changed anything.
+/// What a processor found when it was entered, before it changed anything.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
@@ -36,6 +36,8 @@ pub struct Entry {
     pub spsel: u64,
     /// SCTLR of the level of entry.
     pub sctlr: u64,
+    /// x1, x2 and x3 of the boot processor, one or another: the boot protocol has them zero.
+    pub rest: u64,
 }
 
 /// What one processor owns. TPIDR_EL1 points to it; the vectors know its layout.
@@ -71,6 +73,7 @@ pub(super) static mut BOOT_CPU: PerCpu = PerCpu {
         daif: 0,
         spsel: 0,
         sctlr: 0,
+        rest: 0,
     },
     fault: fault::PerCpuFault::new(),
     frames: None,
@@ -109,8 +112,13 @@ pub(super) fn per_cpu() -> &'static PerCpu {
     }
 }
 
-/// What processor `index` found when the runtime last started it.
+/// What processor `index` found when it was last started: by the runtime, or, the boot processor, by the
+/// hypervisor.
 pub fn entry_of(index: usize) -> Entry {
+    if index == 0 {
+        // SAFETY: boot code wrote it before any Rust ran, by assembly, so the read is volatile.
+        return unsafe { core::ptr::read_volatile(&raw const BOOT_CPU.entry) };
+    }
     let record = SECONDARIES[index].load(Ordering::Acquire);
     assert!(!record.is_null(), "CPU {index} was never started");
     // SAFETY: records are never freed; the processor wrote its part before it reported itself. The

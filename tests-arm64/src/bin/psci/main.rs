@@ -12,6 +12,7 @@ mod affinity;
 mod cpu_off;
 mod cpu_on;
 mod features;
+mod reset;
 mod services;
 mod smccc;
 mod suspend;
