@@ -3,6 +3,7 @@
 use crate::arch::Arch;
 use crate::refine::Shard;
 use crate::report::{Format, Target};
+use assay_protocol::bench;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -55,6 +56,14 @@ pub enum Command {
     History(HistoryOptions),
     /// Run an existing build of kvm-unit-tests under this runner
     Import(ImportOptions),
+    /// Measure what demand paging and dirty logging cost, as ratios to plain writes
+    ///
+    /// A guest writes once to each page: memory that is there (plain), pages under a dirty log or a
+    /// dirty ring, pages that the host fills. Compare ratios, not rates: a ratio is of one moment of
+    /// one machine. Exit status: 0 all was measured that this host offers, 1 a page was not logged or
+    /// not filled, so there is no number, 2 the hypervisor or the payload cannot be used, 3 nothing
+    /// could be measured, 130 interrupted.
+    Bench(BenchOptions),
     /// Print the JSON schema of a document that assay reads or writes
     Schema(SchemaOptions),
     /// Print completions for a shell
@@ -364,6 +373,25 @@ pub struct ImportOptions {
     pub expectations: Option<PathBuf>,
 }
 
+/// `assay bench`
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// Hypervisor to measure; it must show its guest the dirty log
+    #[arg(long, value_name = "NAME", default_value = "kvm")]
+    pub hypervisor: String,
+    /// Pages that are written in a round
+    #[arg(long, value_name = "N", default_value_t = bench::DEFAULT_PAGES,
+          value_parser = clap::value_parser!(u32).range(1..=bench::MAX_PAGES as i64))]
+    pub pages: u32,
+    /// Rounds of each measurement; their median counts
+    #[arg(long, value_name = "N", default_value_t = bench::DEFAULT_ROUNDS,
+          value_parser = clap::value_parser!(u32).range(1..=bench::MAX_ROUNDS as i64))]
+    pub rounds: u32,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `assay completions`
 #[derive(Debug, Args)]
 pub struct CompletionsOptions {
@@ -397,6 +425,8 @@ pub enum SchemaOf {
     Results,
     /// A line of `-o jsonl=FILE`
     Events,
+    /// `bench --json`
+    Bench,
 }
 
 /// `assay replay`

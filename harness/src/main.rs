@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Command::Run(options) => command::run::run(&cli.place, options),
         Command::List(options) => command::list::list(&cli.place, options),
         Command::Build(options) => command::build::build(&cli.place, &options.archs),
+        Command::Bench(options) => command::bench::bench(&cli.place, options),
         Command::Hypervisors(options) => command::hypervisors::hypervisors(&cli.place, options),
         Command::Check(options) => command::check::check(&cli.place, options),
         Command::Compare(options) => command::compare::compare(options),

@@ -230,7 +230,7 @@ fn history_says_since_when_and_what_is_flaky() {
 #[test]
 fn schemas_in_docs_are_those_of_the_program() {
     let dir = Dir::new("schemas");
-    for name in ["manifest", "expectations", "results", "events"] {
+    for name in ["manifest", "expectations", "results", "events", "bench"] {
         let (code, out, _) = assay(&dir, &["schema", name]);
         assert_eq!(code, 0);
         let path = format!("{}/../docs/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));

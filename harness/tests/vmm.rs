@@ -320,6 +320,137 @@ fn a_device_that_cannot_be_used_is_told() {
     }
 }
 
+/// `assay bench` of the checkout, with few pages.
+fn bench(args: &[&str], sabotage: Option<&str>) -> std::process::Output {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
+    command.current_dir(root).args(["bench", "--pages", "70"]);
+    if let Some(dir) = std::env::var_os("ASSAY_PAYLOAD_DIR") {
+        command.arg("--payload-dir").arg(dir);
+    }
+    if let Some(name) = sabotage {
+        command.env("ASSAY_VMM_SABOTAGE", name);
+    }
+    command.args(args).output().unwrap()
+}
+
+fn can_bench() -> bool {
+    let built = payload_of("bench").is_some();
+    if !built {
+        eprintln!("not run: payload bench is not built");
+    }
+    built && works()
+}
+
+/// Kinds that every KVM has; page faults of userfaultfd may be denied to this process.
+const LOGGED: [&str; 4] = ["plain", "dirty-bitmap", "dirty-bitmap-manual", "dirty-ring"];
+
+/// Every kind has a row for one and for two processors, and its numbers are numbers. Nothing is said of
+/// their size.
+#[test]
+fn bench_measures_every_kind() {
+    if !can_bench() {
+        return;
+    }
+    let output = bench(&["--rounds", "2", "--json"], None);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["schema"], "assay.bench/1");
+    assert_eq!(
+        (&document["pages"], &document["rounds"]),
+        (&70.into(), &2.into())
+    );
+    let rows = document["rows"].as_array().unwrap();
+    for row in rows {
+        for number in ["pages_per_second", "ratio"] {
+            let number = row[number].as_f64().unwrap();
+            assert!(number.is_finite() && number > 0.0, "{row}");
+        }
+    }
+    for vcpus in [1, 2] {
+        let kinds = rows.iter().filter(|r| r["vcpus"] == vcpus);
+        let kinds: Vec<&str> = kinds.map(|r| r["kind"].as_str().unwrap()).collect();
+        match document["missing"].as_array().unwrap().is_empty() {
+            true => assert_eq!(kinds[4..], ["demand-missing", "demand-minor"]),
+            false => assert!(document["missing"][0]["reason"] == "needs service.userfault"),
+        }
+        assert_eq!(kinds[..4], LOGGED);
+    }
+    let output = bench(&["--rounds", "1"], None);
+    let table = text(&output.stdout);
+    for kind in LOGGED {
+        assert_eq!(
+            table
+                .lines()
+                .filter(|l| l.starts_with(&format!("{kind} ")))
+                .count(),
+            2,
+            "{table}"
+        );
+    }
+}
+
+/// A host that leaves a page out of its log, names one too many or fills one with something else gets no
+/// number for that.
+#[test]
+fn bench_gives_no_number_for_work_that_was_not_done() {
+    if !can_bench() {
+        return;
+    }
+    for (sabotage, lost, kept) in [
+        ("drop-dirty-page", "dirty-bitmap ", "dirty-ring "),
+        ("extra-dirty-page", "dirty-bitmap-manual ", "dirty-ring "),
+        ("clear-early", "dirty-bitmap-manual ", "dirty-bitmap "),
+        ("drop-ring-entry", "dirty-ring ", "dirty-bitmap "),
+    ] {
+        let output = bench(&["--rounds", "1"], Some(sabotage));
+        let (table, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{sabotage}: {table}{err}");
+        let has = |kind| table.lines().any(|l| l.starts_with(kind));
+        assert!(!has(lost) && has(kept), "{sabotage}: {table}");
+        assert!(err.contains("no number from x86/bench/dirty/"), "{err}");
+    }
+}
+
+/// What keeps `assay bench` from measuring is told, with the cure.
+#[test]
+fn bench_tells_why_it_cannot_measure() {
+    let dir = Dir::new("vmm-bench");
+    let assay = |args: &[&str]| {
+        let mut command = dir.command(args);
+        let device = "/dev/does-not-exist";
+        let output = command.env("ASSAY_KVM_DEVICE", device).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        text(&output.stderr)
+    };
+    dir.write(
+        "unittests.yaml",
+        "units:\n- { unit: svm, arch: x86, payload: svm }\n",
+    );
+    let message = assay(&["bench"]);
+    assert!(message.contains("has no unit x86/bench"), "{message}");
+    dir.write(
+        "unittests.yaml",
+        "units:\n- { unit: bench, arch: x86, payload: bench }\n",
+    );
+    let message = assay(&["bench"]);
+    assert!(message.contains("build the payloads with"), "{message}");
+    let ring = Fixture::new("dirty/ring_names_every_first_write/one_cpu");
+    dir.write("payloads/x86/bench", elf(62, &[ring]));
+    let message = assay(&["bench"]);
+    assert!(
+        message.contains("/dev/does-not-exist does not exist; load the kernel module"),
+        "{message}"
+    );
+    let message = assay(&["bench", "--hypervisor", "qemu-tcg"]);
+    assert!(message.contains("use --hypervisor kvm"), "{message}");
+    for wrong in ["0", "32769", "many"] {
+        assert!(assay(&["bench", "--pages", wrong]).contains("--pages"));
+    }
+}
+
 /// A hypervisor of the manifest's own runs like any other.
 #[test]
 fn a_script_can_be_a_hypervisor() {

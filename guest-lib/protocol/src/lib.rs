@@ -8,11 +8,13 @@
 //! 3. the **console lines** that a payload prints ([`line`]), which are TAP13 with a few comments
 //!    the runner understands.
 //!
-//! A fourth, [`service`], is for payloads that need their host's help.
+//! A fourth, [`service`], is for payloads that need their host's help; [`bench`] is what the
+//! benchmark says in its notes.
 //!
 //! The vocabulary of needs ([`need`]) is closed: a skip always names one of these words.
 #![no_std]
 
+pub mod bench;
 pub mod cmdline;
 pub mod id;
 pub mod line;

@@ -268,7 +268,8 @@ fn elsewhere(
     Ok(told.collect())
 }
 
-fn scale() -> Result<f64> {
+/// `ASSAY_TIMEOUT_SCALE`.
+pub(super) fn scale() -> Result<f64> {
     let Some(text) = std::env::var_os("ASSAY_TIMEOUT_SCALE") else {
         return Ok(1.0);
     };

@@ -1,6 +1,7 @@
 //! What shells, editors and readers of manuals want: completions, man pages, JSON schemas.
 //! All of it comes from the types that the program itself uses, so it cannot fall behind.
 
+use super::bench;
 use crate::cli::{Cli, CompletionsOptions, ManOptions, SchemaOf, SchemaOptions};
 use crate::error::{Error, Result, exit};
 use crate::expectations::RawEntry;
@@ -39,6 +40,7 @@ pub fn schema_of(document: SchemaOf) -> Schema {
         SchemaOf::Expectations => schema_for!(Vec<RawEntry>),
         SchemaOf::Results => schema_for!(Document),
         SchemaOf::Events => schema_for!(jsonl::Event),
+        SchemaOf::Bench => schema_for!(bench::Document),
     }
 }
 

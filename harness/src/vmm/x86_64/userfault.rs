@@ -70,10 +70,12 @@ fn errno() -> i32 {
         .unwrap_or(libc::EIO)
 }
 
-/// Fills one region.
+/// Fills one region, until dropped.
 #[derive(Debug)]
 pub struct Userfault {
-    served: AtomicU64,
+    served: Arc<AtomicU64>,
+    /// The filler hears when this end closes.
+    _alive: OwnedFd,
 }
 
 impl Userfault {
@@ -116,23 +118,28 @@ impl Userfault {
         if unsafe { ioctl_with_mut_ref(&fd, UFFDIO_REGISTER(), &mut register) } != 0 {
             return Err(errno());
         }
-        let userfault = Arc::new(Userfault {
-            served: AtomicU64::new(0),
-        });
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (end, alive) = pipe.map_err(|e| e.raw_os_error())?;
+        let served = Arc::new(AtomicU64::new(0));
         let filler = Filler {
             fd,
             start: region.address(),
             pages,
             minor,
             wrong: sabotage == Some(Sabotage::WrongDemandPage),
+            end,
+            served: Arc::clone(&served),
             _alias: alias,
         };
-        let book = Arc::clone(&userfault);
         std::thread::Builder::new()
             .name("userfault".into())
-            .spawn(move || filler.serve(&book))
+            .spawn(move || filler.serve())
             .map_err(|_| libc::EAGAIN)?;
-        Ok((region, userfault))
+        let userfault = Userfault {
+            served,
+            _alive: alive,
+        };
+        Ok((region, Arc::new(userfault)))
     }
 }
 
@@ -175,23 +182,32 @@ struct Filler {
     pages: u64,
     minor: bool,
     wrong: bool,
+    end: OwnedFd,
+    served: Arc<AtomicU64>,
     _alias: Option<Region>,
 }
 
 impl Filler {
-    fn serve(self, book: &Userfault) {
+    fn serve(self) {
         // SAFETY: the descriptor is ours; the duplicate is closed by `File`.
         let mut file = unsafe { File::from_raw_fd(libc::dup(self.fd.as_raw_fd())) };
         let mut message = [0u8; 32];
         loop {
-            let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(&self.fd, PollFlags::IN),
+                PollFd::new(&self.end, PollFlags::empty()),
+            ];
             if poll(&mut fds, None).is_err() {
                 continue;
+            }
+            // The slot is gone, and nobody can touch its memory any more.
+            if !fds[1].revents().is_empty() {
+                return;
             }
             match file.read(&mut message) {
                 Ok(32) if message[0] == EVENT_PAGEFAULT => {
                     let bytes = message[16..24].try_into().unwrap_or_default();
-                    self.fill((u64::from_le_bytes(bytes) - self.start) / PAGE, book);
+                    self.fill((u64::from_le_bytes(bytes) - self.start) / PAGE);
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -200,7 +216,7 @@ impl Filler {
         }
     }
 
-    fn fill(&self, page: u64, book: &Userfault) {
+    fn fill(&self, page: u64) {
         let at = self.start + page * PAGE;
         let from = contents(if self.wrong {
             (page + 1) % self.pages
@@ -208,7 +224,7 @@ impl Filler {
             page
         });
         // Counted before the guest wakes up and may ask.
-        book.served.fetch_add(1, Ordering::SeqCst);
+        self.served.fetch_add(1, Ordering::SeqCst);
         let failed = if self.minor {
             let mut go_on = Continue {
                 start: at,
@@ -229,7 +245,7 @@ impl Filler {
         };
         // EEXIST: two processors touched the page at once and the first one's fault filled it.
         if failed != 0 {
-            book.served.fetch_sub(1, Ordering::SeqCst);
+            self.served.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
