@@ -300,8 +300,7 @@ fn table(out: &mut impl Write, document: &Document) -> io::Result<()> {
 
 /// Three significant figures, never in powers of ten: columns are compared by eye.
 fn figures(ratio: f64) -> String {
-    let before = ratio.abs().log10().floor() as i32;
-    let places = usize::try_from(2 - before).unwrap_or(0).min(9);
+    let places = (2.0 - ratio.abs().log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{ratio:.places$}")
 }
 

@@ -53,6 +53,7 @@ fn cleared_bitmap_names_every_first_write(cpus: usize) -> Verdict {
     let bench = Bench::of(Kind::Manual, cpus)?;
     let slot = bench.slot(flag::LOG)?;
     bench.warm_up(&slot)?;
+    expect_named(&slot, true)?;
     for round in bench.rounds() {
         // The second time: getting the log must not have cleared it.
         expect_named(&slot, true)?;
