@@ -62,7 +62,7 @@ fn el0_may_not_wait(gic: &mut Gic, timers: &mut Timers, row: (u32, u64, Snippet,
     // The timer ends the wait, so that the case ends too. A machine that is preempted for longer than
     // that looks as if it had waited; twice in a row it is no chance.
     let mut frame = None;
-    for limit in [time::ms(1000), time::ms(3000)] {
+    for limit in [time::ms(300), time::ms(1500)] {
         let late = timers.phys.count() + time::ticks(limit);
         timers.phys.set_deadline(late);
         timers.phys.set_control(TimerControl::ENABLE);
