@@ -82,10 +82,23 @@ extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_v
     IMMEDIATE_EXIT.with(|at| {
         let at = at.get();
         if !at.is_null() {
-            // SAFETY: it points into the run structure that this thread has mapped.
+            // SAFETY: it points into the run structure of the processor that this thread holds, which is
+            // mapped; whoever gives the processor up or replaces it aims at nothing first.
             unsafe { at.write_volatile(1) };
         }
     });
+}
+
+/// Lets kicks of this thread strike `vcpu`, which it holds.
+fn aim(vcpu: &mut Vcpu) {
+    let flag = &raw mut vcpu.fd.get_kvm_run().immediate_exit;
+    IMMEDIATE_EXIT.with(|at| at.set(flag));
+}
+
+/// Lets kicks of this thread strike nothing. A kick may come late, when the processor it was meant for,
+/// and with it the run structure, has been replaced.
+pub fn aim_at_nothing() {
+    IMMEDIATE_EXIT.with(|at| at.set(std::ptr::null_mut()));
 }
 
 /// A lock that a panicked thread left: the process is about to end, and its data is still whole.
@@ -261,11 +274,16 @@ impl Machine {
     fn cpu(&'static self, index: usize) {
         let mut vcpu = lock(&self.vcpus[index]);
         loop {
+            // First where a kick is to strike, then the question whether one is due: a kick that
+            // struck nothing is seen here.
+            aim(&mut vcpu);
             if lock(&self.gate).stop {
                 self.complete(index, &mut vcpu);
+                aim_at_nothing();
                 drop(vcpu);
                 self.park();
                 vcpu = lock(&self.vcpus[index]);
+                continue;
             }
             let Some(effect) = self.enter(index, &mut vcpu) else {
                 continue;
@@ -299,8 +317,7 @@ impl Machine {
 
     /// Enters the guest once. `None`: a kick came, and everything before it is complete.
     fn enter(&self, index: usize, vcpu: &mut Vcpu) -> Option<Effect> {
-        let flag = &raw mut vcpu.fd.get_kvm_run().immediate_exit;
-        IMMEDIATE_EXIT.with(|at| at.set(flag));
+        aim(vcpu);
         let exit = vcpu.fd.run();
         let effect = match exit {
             Ok(VcpuExit::IoOut(port, data)) => lock(&self.devices).port_write(port, data),

@@ -69,6 +69,7 @@ pub fn serve(
         Some(Call::Rebuild) => {
             // The OUT is complete before the machine is saved, or it would be made again.
             machine.complete(index, &mut vcpu);
+            super::machine::aim_at_nothing();
             drop(vcpu);
             let done = machine.with_world_stopped(|all| rebuild(machine, all, message.args[0]));
             (
