@@ -11,6 +11,7 @@ pub mod build;
 pub mod catalog;
 pub mod cli;
 pub mod command;
+pub mod coverage;
 pub mod error;
 pub mod expectations;
 pub mod expression;

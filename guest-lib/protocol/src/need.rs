@@ -53,11 +53,11 @@ pub const NEEDS: &[Need] = &[
     ),
     need("arm64.big_endian_el0", "EL0 can be big-endian"),
     need("arm64.bti", "branch target identification (FEAT_BTI)"),
-    need("arm64.dit", "data-independent timing (FEAT_DIT)"),
     need(
         "arm64.dirty_state",
         "hardware management of the dirty state (FEAT_HAFDBS)",
     ),
+    need("arm64.dit", "data-independent timing (FEAT_DIT)"),
     need("arm64.el2", "the payload is entered at EL2"),
     need("arm64.fp", "floating point and Advanced SIMD"),
     need("arm64.fw_cfg", "QEMU's firmware configuration device"),

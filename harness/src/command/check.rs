@@ -21,6 +21,7 @@ pub fn check(place: &Place, options: &CheckOptions) -> Result<u8> {
     let ids: BTreeSet<String> = catalog.ids().collect();
     let mut wrong = Vec::new();
     needs_and_specs(&catalog, &workspace.root, &mut wrong);
+    coverage(&workspace.root, &ids, &mut wrong);
     expectations(&workspace.root, &ids, &mut wrong)?;
     globs(&catalog, &mut wrong);
     list_of_cases(
@@ -62,6 +63,29 @@ fn needs_and_specs(catalog: &Catalog, root: &Path, wrong: &mut Vec<String>) {
             }
             if case.doc.is_empty() {
                 wrong.push(format!("{}: {} states no rule", case.at, case.path));
+            }
+        }
+    }
+}
+
+/// Every id in the tables of coverage is that of a case.
+fn coverage(root: &Path, ids: &BTreeSet<String>, wrong: &mut Vec<String>) {
+    let Ok(files) = std::fs::read_dir(root.join("docs")) else {
+        return;
+    };
+    let mut files: Vec<_> = files.flatten().map(|f| f.path()).collect();
+    files.sort();
+    for path in files {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = file
+            .strip_prefix("coverage-")
+            .and_then(|n| n.strip_suffix(".md"));
+        let Some(name) = name else { continue };
+        let page = std::fs::read_to_string(&path).unwrap_or_default();
+        for named in crate::coverage::named(name, &page) {
+            if !named.fits(ids.iter().map(String::as_str)) {
+                let (line, text) = (named.line, named.text);
+                wrong.push(format!("docs/{file}:{line}: '{text}' matches no case"));
             }
         }
     }
